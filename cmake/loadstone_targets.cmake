@@ -1,0 +1,101 @@
+# How targets of this project are made. A folder's CMakeLists.txt is a few calls of these.
+
+find_program(LOADSTONE_CCACHE ccache)
+if(LOADSTONE_CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${LOADSTONE_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${LOADSTONE_CCACHE})
+endif()
+
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+set(LOADSTONE_PLUGIN_OUTPUT ${CMAKE_BINARY_DIR}/plugins)
+
+# Warnings of our own code; numerics never fuse a*b+c (scalar and SIMD twins must agree).
+add_library(loadstone_warnings INTERFACE)
+target_compile_options(loadstone_warnings INTERFACE
+  -Wall -Wextra -Wshadow -Werror -ffp-contract=off
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-psabi>)
+if(LOADSTONE_SANITIZE OR LOADSTONE_FUZZ)
+  set(sanitizers address,undefined)
+  if(LOADSTONE_FUZZ)
+    set(sanitizers fuzzer-no-link,${sanitizers})
+  endif()
+  add_compile_options(-fsanitize=${sanitizers} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+
+# loadstone_add_library(base SOURCES a.cpp … [DEPENDS loadstone_x …] [PRIVATE_DEPENDS lib …])
+# A folder of the core as the static library loadstone_<name>.
+function(loadstone_add_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;PRIVATE_DEPENDS" ${ARGN})
+  add_library(loadstone_${name} STATIC ${ARG_SOURCES})
+  add_library(loadstone::${name} ALIAS loadstone_${name})
+  target_include_directories(loadstone_${name} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/core>
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/sdk/include>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_link_libraries(loadstone_${name} PUBLIC ${ARG_DEPENDS}
+    PRIVATE ${ARG_PRIVATE_DEPENDS} $<BUILD_INTERFACE:loadstone_warnings>)
+  set_property(GLOBAL APPEND PROPERTY LOADSTONE_LIBRARIES loadstone_${name})
+endfunction()
+
+# loadstone_add_plugin(fp8 SOURCES … [DEPENDS …]): plugins/<name>.so and its manifest beside it.
+# Exports one symbol; undefined symbols fail at link. <name>.info lies beside the CMakeLists.txt.
+function(loadstone_add_plugin name)
+  cmake_parse_arguments(ARG "" "OUTPUT" "SOURCES;DEPENDS" ${ARGN})
+  if(NOT ARG_OUTPUT)
+    set(ARG_OUTPUT ${LOADSTONE_PLUGIN_OUTPUT})
+  endif()
+  add_library(loadstone_plugin_${name} MODULE ${ARG_SOURCES})
+  set_target_properties(loadstone_plugin_${name} PROPERTIES
+    PREFIX "" OUTPUT_NAME ${name} LIBRARY_OUTPUT_DIRECTORY ${ARG_OUTPUT}
+    C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  target_include_directories(loadstone_plugin_${name} PRIVATE
+    ${PROJECT_SOURCE_DIR}/sdk/include ${PROJECT_SOURCE_DIR}/plugins)
+  target_link_libraries(loadstone_plugin_${name} PRIVATE ${ARG_DEPENDS} loadstone_warnings)
+  set(script ${PROJECT_SOURCE_DIR}/cmake/plugin.version)
+  target_link_options(loadstone_plugin_${name} PRIVATE
+    LINKER:--version-script=${script}
+    $<$<NOT:$<BOOL:${LOADSTONE_SANITIZE}>>:LINKER:-z,defs>)
+  set_property(TARGET loadstone_plugin_${name} APPEND PROPERTY LINK_DEPENDS ${script})
+  set(manifest ${CMAKE_CURRENT_SOURCE_DIR}/${name}.info)
+  add_custom_command(TARGET loadstone_plugin_${name} POST_BUILD
+    COMMAND ${CMAKE_COMMAND} -E copy_if_different ${manifest} ${ARG_OUTPUT}/${name}.info)
+  set_property(TARGET loadstone_plugin_${name} APPEND PROPERTY LINK_DEPENDS ${manifest})
+  if(ARG_OUTPUT STREQUAL LOADSTONE_PLUGIN_OUTPUT)
+    set_property(GLOBAL APPEND PROPERTY LOADSTONE_PLUGINS loadstone_plugin_${name})
+    install(TARGETS loadstone_plugin_${name}
+      LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/loadstone/plugins)
+    install(FILES ${manifest} DESTINATION ${CMAKE_INSTALL_LIBDIR}/loadstone/plugins)
+  endif()
+endfunction()
+
+# loadstone_add_test(base_test SOURCES a_test.cpp … [LINK …] [LABELS unit|oracle|…] [ARGS …])
+# One GoogleTest program, one ctest entry.
+function(loadstone_add_test name)
+  if(NOT LOADSTONE_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS;ARGS" ${ARGN})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock GTest::gtest_main
+    loadstone_warnings)
+  target_compile_definitions(${name} PRIVATE
+    LOADSTONE_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LOADSTONE_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS})
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()
+
+# loadstone_add_fuzzer(safetensors_header SOURCES … LINK …): a libFuzzer program.
+function(loadstone_add_fuzzer name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(fuzz_${name} ${ARG_SOURCES})
+  target_link_libraries(fuzz_${name} PRIVATE ${ARG_LINK} loadstone_warnings)
+  target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+endfunction()

@@ -1,0 +1,101 @@
+// Graph: components, edges and layers of one model, made by an adapter from a checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.hpp"
+#include "base/tree.hpp"
+#include "formats/checkpoint.hpp"
+
+namespace loadstone::graph {
+
+/// Values equal LS_KIND_* of the plugin interface.
+enum class LayerKind : uint32_t {
+  linear = 1,          // y = x·Wᵀ + b, W (out, in)
+  grouped_linear = 2,  // experts: one W per group, x sorted by group
+  gather = 3,          // embedding: x is row numbers
+  attention = 4,       // no apply; carries k_scale, v_scale …
+  other = 5,           // convolution, norm, anything else: kept or decoded
+};
+
+std::string_view to_string(LayerKind kind);
+
+/// One checkpoint module inside a runtime layer (to_q of to_qkv; an expert's w1). Rows
+/// [out_begin, out_begin+out_count) of the layer are the module's rows
+/// [file_begin, file_begin+out_count) of file_total.
+struct Part {
+  std::string name;  // checkpoint module path inside the component, "transformer_blocks.0.attn.to_q"
+  std::string shard;  // the part's short name in the fusion: "q", "k", "gate", "e3.w1"; "" if alone
+  uint32_t group = 0;
+  uint64_t out_begin = 0;
+  uint64_t out_count = 0;
+  uint64_t file_begin = 0;
+  uint64_t file_total = 0;
+};
+
+/// A checkpoint tensor that belongs to a layer. `suffix` is its name below the part's module:
+/// "weight", "weight_scale", "bias", "linear.weight"; "" when the tensor is the module itself.
+struct LayerTensor {
+  uint32_t tensor = 0;  // index into the component's tensors
+  uint32_t part = 0;
+  uint32_t group = 0;
+  std::string suffix;
+};
+
+/// What happens to a layer if no rule speaks, and why ("precision", "io", "component", …).
+struct Default {
+  bool quantize = false;
+  std::string why;  // empty when quantize
+};
+
+struct Layer {
+  uint32_t component = 0;  // index into Graph::components
+  std::string path;        // runtime path inside the component, checkpoint style: "….attn.to_qkv"
+  LayerKind kind = LayerKind::other;
+  std::string role;  // "attention.q", "mlp.up", "modulation", …; "" if none
+  uint64_t out = 0;  // of the weight as a matrix; 0 for kind other
+  uint64_t in = 0;
+  uint32_t groups = 1;
+  bool has_bias = false;
+  std::vector<Part> parts;  // at least one
+  std::vector<LayerTensor> tensors;
+  Default fallback;
+};
+
+/// A component as the model's family sees it.
+struct GraphComponent {
+  std::string name;       // "transformer"
+  uint32_t checkpoint_component = 0;  // index into Checkpoint::components
+  std::string kind;       // adapter's word: "diffusion_transformer", "text_encoder", "vae", …
+  std::vector<std::string> aliases;   // other accepted component keys ("visual", "audio_tower")
+  std::vector<std::string> strip;     // name prefixes that don't count ("model.diffusion_model.")
+  bool default_scope = false;         // a flat method applies here
+};
+
+struct Edge {
+  std::string from, to, carries;  // carries: "prompt_embeds", "latents", "hidden_states"
+};
+
+struct Graph {
+  std::string family;   // "qwen_image", "generic"
+  std::string adapter;  // path of the adapter.yaml that made it
+  bool family_known = true;  // false: the generic adapter; says so in every report
+  std::vector<GraphComponent> components;
+  std::vector<Edge> edges;
+  std::vector<Layer> layers;  // by component, then in checkpoint order of their first tensor
+  std::vector<std::string> notes;
+  Node support;               // support levels of the family, as data
+
+  Node to_node() const;
+};
+
+/// Makes the graph: recognises the family by the adapters under `adapters_dir` (one folder a
+/// family with adapter.yaml; "generic" applies when none does).
+/// Errors: invalid_checkpoint (a component lacks tensors that its family needs), internal (bad
+/// adapter file, with file:line).
+Result<Graph> build_graph(const formats::Checkpoint& checkpoint, const std::string& adapters_dir);
+
+}  // namespace loadstone::graph

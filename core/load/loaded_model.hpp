@@ -1,0 +1,78 @@
+// LoadedModel: the plan with its stored tensors in memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/parallel.hpp"
+#include "base/progress.hpp"
+#include "base/result.hpp"
+#include "plan/plan.hpp"
+
+namespace loadstone::load {
+
+/// Host memory of one slab (huge pages where that pays), freed with the model.
+class HostSlab {
+ public:
+  static Result<HostSlab> allocate(uint64_t nbytes);
+  HostSlab() = default;
+  HostSlab(HostSlab&& other) noexcept;
+  HostSlab& operator=(HostSlab&& other) noexcept;
+  ~HostSlab();
+  std::byte* data() const { return data_; }
+  uint64_t nbytes() const { return nbytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  uint64_t nbytes_ = 0;
+  uint64_t mapped_nbytes_ = 0;
+};
+
+struct PhaseTime {
+  std::string name;
+  double seconds = 0;
+  uint64_t nbytes = 0;
+};
+
+/// `load --report`: what happened, beside what the plan said.
+struct Report {
+  std::vector<PhaseTime> phases;
+  uint64_t read_nbytes = 0;
+  double seconds = 0;
+  uint64_t predicted_peak_host = 0, measured_peak_host = 0;  // accounted bytes
+  uint64_t resident_peak_nbytes = 0, resident_before_nbytes = 0;  // of the process
+  Node to_node(const plan::Plan& plan) const;
+};
+
+/// A loaded model. Immutable, shareable between threads.
+class LoadedModel {
+ public:
+  const plan::Plan& plan() const { return *plan_; }
+  const Report& report() const { return report_; }
+
+  /// Bytes of stored tensor `index` of layer plan `layer`.
+  std::byte* stored(uint32_t layer, uint32_t index) const;
+
+  LoadedModel(std::shared_ptr<const plan::Plan> plan, std::vector<HostSlab> slabs, Report report);
+  LoadedModel(LoadedModel&&) noexcept = default;
+  LoadedModel& operator=(LoadedModel&&) noexcept = default;
+
+ private:
+  std::shared_ptr<const plan::Plan> plan_;
+  std::vector<HostSlab> slabs_;
+  Report report_;
+};
+
+struct LoadControl {
+  const CancelToken* cancel = nullptr;
+  ProgressSink progress;
+};
+
+/// Follows the plan and decides nothing. Errors: io (changed while reading, EIO), cancelled,
+/// resource, and what methods refuse (non-finite weights, illegal codes).
+Result<LoadedModel> load(std::shared_ptr<const plan::Plan> plan, const LoadControl& control = {});
+
+}  // namespace loadstone::load

@@ -1,0 +1,536 @@
+/* loadstone plugin interface, v0.
+ *
+ * A plugin is one shared library that exports one symbol, `loadstone_plugin_query`, and offers
+ * quantization methods. Plain C11: no C++ type, no exception and no tensor library crosses here.
+ *
+ * Rules that hold everywhere
+ * - Every struct begins with `struct_size` = sizeof as its writer knows it. Fields are only ever
+ *   appended; zero in an appended field means the behaviour before it. The receiver reads no
+ *   further than the size says. Arrays of structs are arrays of pointers.
+ * - The host allocates every tensor and all scratch. The plugin owns its handles (ls_config,
+ *   ls_session, ls_bound) until their destroy call.
+ * - Config, layer and begin's arrays live until end or abort; config, layer and stored tensors
+ *   until unbind. Anything passed to a sink is copied by the host before the call returns.
+ * - Functions that take a handle as const, and `feed`, may run at once on one handle; any other
+ *   call is alone on its handle.
+ * - Errors: return host->fail(status, text). The host adds plugin, layer and tensor. A plugin never
+ *   prints, exits, throws across this line, opens files or knows the model.
+ * - Plans are pure: same input (values asked for included), same answer and same bytes, on every
+ *   machine and at every thread count.
+ * - A null or missing entry in a table means "can't".
+ * - An opened library stays open until the process ends.
+ */
+#ifndef LOADSTONE_PLUGIN_H
+#define LOADSTONE_PLUGIN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LS_ABI_MAJOR 0
+#define LS_ABI_MINOR 1
+#define LS_MAX_RANK 6
+
+/* ---- numbers -------------------------------------------------------------------------------- */
+
+enum { /* status of a call */
+  LS_OK = 0,
+  LS_INVALID_ARGUMENT = 1,   /* the caller broke the interface's rules */
+  LS_INVALID_CONFIG = 2,     /* a field's value */
+  LS_INVALID_CHECKPOINT = 3, /* a tensor's presence, shape, dtype or content */
+  LS_UNSUPPORTED = 4,        /* can't on this layer or target */
+  LS_RESOURCE = 5,           /* out of memory */
+  LS_CANCELLED = 6,          /* host->cancelled said so */
+  LS_INTERNAL = 7            /* a defect of the plugin */
+};
+
+enum { /* dtype of a tensor; ggml block types are LS_DTYPE_GGML + ggml's type id */
+  LS_DTYPE_BOOL = 1,
+  LS_DTYPE_U8 = 2,
+  LS_DTYPE_I8 = 3,
+  LS_DTYPE_I16 = 4,
+  LS_DTYPE_U16 = 5,
+  LS_DTYPE_I32 = 6,
+  LS_DTYPE_U32 = 7,
+  LS_DTYPE_I64 = 8,
+  LS_DTYPE_U64 = 9,
+  LS_DTYPE_F16 = 10,
+  LS_DTYPE_BF16 = 11,
+  LS_DTYPE_F32 = 12,
+  LS_DTYPE_F64 = 13,
+  LS_DTYPE_C64 = 14,
+  LS_DTYPE_F8_E4M3 = 15,
+  LS_DTYPE_F8_E5M2 = 16,
+  LS_DTYPE_F8_E8M0 = 17,
+  LS_DTYPE_F8_E4M3FNUZ = 18,
+  LS_DTYPE_F8_E5M2FNUZ = 19,
+  LS_DTYPE_F4 = 20,
+  LS_DTYPE_F6_E2M3 = 21,
+  LS_DTYPE_F6_E3M2 = 22,
+  LS_DTYPE_GGML = 0x1000
+};
+
+enum { /* kind of a layer */
+  LS_KIND_LINEAR = 1,    /* y = x W^T + b, W is (out, in) row-major */
+  LS_KIND_GROUPED = 2,   /* experts: `groups` matrices; x sorted by group, with each group's end */
+  LS_KIND_GATHER = 3,    /* embedding: x is row numbers (int64), y the rows */
+  LS_KIND_ATTENTION = 4, /* no apply; the attention seam reads its stored tensors by name */
+  LS_KIND_OTHER = 5      /* convolution, norm: decode or keep */
+};
+
+enum { /* what the host wants of a layer */
+  LS_WANT_QUANTIZE = 1, /* the method's own form: online from bf16/f16/f32, or as serialized */
+  LS_WANT_DECODE = 2    /* plain floats of a serialized layer: a rule keeps it */
+};
+
+enum { /* verdict of plan_layer */
+  LS_VERDICT_QUANTIZE = 1,
+  LS_VERDICT_DECODE = 2,
+  LS_VERDICT_KEEP = 3,       /* not quantized in the checkpoint, or left alone by the method; reason says why */
+  LS_VERDICT_SPLIT = 4,      /* parts disagree: the host makes a layer of each and asks again */
+  LS_VERDICT_UNSUPPORTED = 5 /* the method can't do this layer; reason says why */
+};
+
+enum { /* mode of a source */
+  LS_SOURCE_RESIDENT = 1,   /* whole in memory before the first piece (scales, zero points, g_idx) */
+  LS_SOURCE_STREAMED = 2,   /* fed in pieces of whole granules */
+  LS_SOURCE_NEEDS_VALUE = 3 /* ask again with the tensor's `value` filled in; at most 1 MiB a group */
+};
+
+enum { LS_PLACE_HOST = 1, LS_PLACE_CUDA = 2, LS_PLACE_ANY = 3 };
+
+enum { LS_BIAS_BY_HOST = 1, LS_BIAS_BY_METHOD = 2 };
+
+enum { /* target kind */
+  LS_TARGET_CPU = 1,
+  LS_TARGET_CUDA = 2
+};
+
+enum { /* field and value types */
+  LS_FIELD_BOOL = 1,     /* integer 0 or 1 */
+  LS_FIELD_INTEGER = 2,  /* integer */
+  LS_FIELD_NUMBER = 3,   /* number */
+  LS_FIELD_TEXT = 4,     /* text */
+  LS_FIELD_INTEGERS = 5, /* integers[count] */
+  LS_FIELD_TEXTS = 6,    /* texts[count] */
+  LS_FIELD_TREE = 7      /* text: one JSON document */
+};
+
+enum { /* how a scope's pattern is matched against checkpoint module names */
+  LS_STYLE_EXACT = 1,
+  LS_STYLE_SUFFIX = 2,  /* whole trailing path segments */
+  LS_STYLE_GLOB = 3,    /* '*' and '?', over the whole name */
+  LS_STYLE_REGEX = 4,   /* RE2 search */
+  LS_STYLE_SEGMENTS = 5,/* consecutive whole path segments anywhere: "img_mlp" */
+  LS_STYLE_PREFIX = 6   /* whole leading path segments */
+};
+
+enum { LS_SCOPE_KEEP = 1, LS_SCOPE_QUANTIZE = 2 };
+
+enum { LS_LOG_DEBUG = 1, LS_LOG_INFO = 2, LS_LOG_WARNING = 3 };
+
+/* ---- opaque --------------------------------------------------------------------------------- */
+
+typedef struct ls_config ls_config;   /* plugin's: checked field values */
+typedef struct ls_session ls_session; /* plugin's: one production of stored tensors */
+typedef struct ls_bound ls_bound;     /* plugin's: a layer ready to apply */
+typedef struct ls_sink ls_sink;       /* host's: collects answers */
+typedef struct ls_node ls_node;       /* host's: read-only declaration tree */
+
+/* ---- layers and their tensors --------------------------------------------------------------- */
+
+/* A checkpoint tensor of a layer. */
+typedef struct ls_tensor {
+  uint32_t struct_size;
+  uint32_t dtype;
+  uint32_t rank; /* 0..LS_MAX_RANK */
+  uint32_t part; /* index into layer->parts */
+  uint32_t group;
+  uint32_t reserved;
+  uint64_t shape[LS_MAX_RANK]; /* elements, outermost first; 1 beyond rank */
+  uint64_t nbytes;
+  uint64_t row_nbytes; /* one run of the last axis; nbytes for rank 0 */
+  const char* name;    /* below its part's module: "weight", "weight_scale", "linear.weight"; "" = the module itself */
+  const void* value;   /* nbytes of content (needs_value, answered), else null */
+} ls_tensor;
+
+/* One checkpoint module inside the layer. Rows [out_begin, out_begin+out_count) of the layer are
+ * rows [file_begin, file_begin+out_count) of the module's file_total rows. */
+typedef struct ls_part {
+  uint32_t struct_size;
+  uint32_t group;
+  const char* name; /* checkpoint module path inside the component */
+  uint64_t out_begin, out_count;
+  uint64_t file_begin, file_total;
+} ls_part;
+
+/* Where and on what a layer will run. */
+typedef struct ls_target {
+  uint32_t struct_size;
+  uint32_t kind; /* LS_TARGET_* */
+  uint32_t sm;   /* 80, 89, 90, 100; 0 on CPU */
+  uint32_t reserved;
+  const char* name; /* "cpu", "cuda:sm90" */
+} ls_target;
+
+typedef struct ls_layer {
+  uint32_t struct_size;
+  uint32_t kind;
+  uint32_t load_dtype; /* dtype of decoded weights, and of activations the layer will see */
+  uint32_t has_bias;
+  uint32_t want; /* LS_WANT_* */
+  uint32_t groups;
+  const char* component;
+  const char* path; /* runtime path inside the component */
+  const char* role; /* "attention.q", "mlp.up"; "" if none */
+  uint64_t out, in; /* a group's matrix; in may be 0 when only the method can tell (packed) */
+  const ls_part* const* parts;
+  uint64_t part_count;
+  const ls_tensor* const* tensors;
+  uint64_t tensor_count;
+} ls_layer;
+
+/* ---- plan_layer's answers ------------------------------------------------------------------- */
+
+/* Reads [row_begin, row_begin+row_count) of a tensor; a row is one run of the last axis, rows
+ * counted over all leading axes. Rank-0 and rank-1 tensors are one row. */
+typedef struct ls_source {
+  uint32_t struct_size;
+  uint32_t tensor; /* index into layer->tensors */
+  uint32_t mode;   /* LS_SOURCE_* */
+  uint32_t reserved;
+  uint64_t tag;    /* comes back with each piece */
+  uint64_t row_begin, row_count;
+  uint64_t granule; /* streamed: rows that must come together, counted from row_begin; the last
+                       piece may hold fewer. 0 means 1 */
+} ls_source;
+
+/* A tensor that lives on in the loaded model. */
+typedef struct ls_stored {
+  uint32_t struct_size;
+  uint32_t dtype;
+  uint32_t rank;
+  uint32_t align; /* bytes, a power of two; 0: 64 */
+  uint64_t shape[LS_MAX_RANK];
+  const char* name; /* "weight", "weight_scale": unique within the layer */
+} ls_stored;
+
+/* A stored tensor that equals blocks of a source byte for byte: `rows` runs of `row_nbytes`, from
+ * src_offset + i*src_stride of the tensor to dst_offset + i*dst_stride of the stored one. Several
+ * may fill one stored tensor; together they must cover it exactly once, or produce none of it.
+ * With `checked` the pieces, once placed, are also fed read-only: the method may refuse them. */
+typedef struct ls_identity {
+  uint32_t struct_size;
+  uint32_t stored;  /* index, in the order of plan_stored */
+  uint32_t tensor;  /* index into layer->tensors */
+  uint32_t checked; /* 0 or 1 */
+  uint64_t src_offset, dst_offset; /* bytes */
+  uint64_t rows, row_nbytes;
+  uint64_t src_stride, dst_stride; /* bytes */
+  uint64_t tag;                    /* of the pieces fed when checked */
+} ls_identity;
+
+/* A kernel's own layout of one stored tensor, made after loading; canonical bytes are freed. */
+typedef struct ls_repack {
+  uint32_t struct_size;
+  uint32_t stored; /* index */
+  uint64_t nbytes; /* of the packed form */
+  uint64_t align;
+} ls_repack;
+
+typedef struct ls_work {
+  uint32_t struct_size;
+  uint32_t verdict;    /* LS_VERDICT_* */
+  uint32_t passes;     /* 0 or 1; 2: every streamed source is fed twice, statistics first */
+  uint32_t bias;       /* LS_BIAS_*; 0: by host */
+  uint32_t produce_on; /* LS_PLACE_*; 0: host */
+  uint32_t reserved;
+  uint64_t stat_nbytes;     /* per group */
+  uint64_t session_scratch; /* bytes per session */
+  uint64_t feed_scratch;    /* bytes per running feed */
+  uint64_t note;            /* comes back in begin and bind */
+  const char* reason;       /* for keep, decode, split, unsupported; may be "" otherwise */
+  const char* kernel;       /* name of what apply will run on the target */
+} ls_work;
+
+/* ---- producing ------------------------------------------------------------------------------ */
+
+typedef struct ls_buffer {
+  uint32_t struct_size;
+  uint32_t place; /* LS_PLACE_HOST or LS_PLACE_CUDA */
+  void* at;
+  uint64_t nbytes;
+  uint64_t row_stride; /* bytes between rows; 0: dense */
+} ls_buffer;
+
+/* A session produces groups [group_begin, group_begin+group_count). Arrays are parallel to
+ * plan_source's and plan_stored's calls; a resident buffer is null for streamed sources and for
+ * groups outside the session. */
+typedef struct ls_begin {
+  uint32_t struct_size;
+  uint32_t place;
+  uint32_t group_begin, group_count;
+  uint64_t note;
+  const ls_source* const* sources;
+  const ls_buffer* const* resident;
+  uint64_t source_count;
+  const ls_buffer* const* stored;
+  uint64_t stored_count;
+  void* scratch; /* session_scratch bytes, 64-byte aligned, content undefined */
+  void* stream;  /* cudaStream_t when place is CUDA, else null */
+  uint32_t* trouble; /* device status word, zeroed by the host, or null */
+} ls_begin;
+
+/* Whole granules of one source. `source` is an index into begin's sources; for a checked identity
+ * it is UINT32_MAX and `identity` its index in the order of plan_identity. */
+typedef struct ls_piece {
+  uint32_t struct_size;
+  uint32_t source;
+  uint32_t identity;
+  uint32_t pass; /* 1, or 2 */
+  uint32_t place;
+  uint32_t reserved;
+  uint64_t tag;
+  uint64_t row_begin, row_count; /* rows of the tensor (identity: rows of its blocks) */
+  uint64_t row_stride;           /* bytes */
+  const void* at;
+  uint64_t nbytes;
+  void* stream;
+  void* scratch; /* feed_scratch bytes, 64-byte aligned, of this running feed alone */
+  void* stat;    /* pass 1 of 2: this feed's statistics, stat_nbytes a group of the session,
+                    written; pass 2: the merged ones, read; else null */
+} ls_piece;
+
+/* A range of rows of one group's matrix, from stored tensors. */
+typedef struct ls_rows {
+  uint32_t struct_size;
+  uint32_t raw;   /* 0: W = raw·diag(in_scale) folded; 1: the stored basis, in_scale beside it */
+  uint32_t group;
+  uint32_t place;
+  uint64_t note;
+  uint64_t row_begin, row_count;
+  const ls_buffer* const* stored;
+  uint64_t stored_count;
+  void* stream;
+  float* out;      /* row_count × in, dense */
+  float* in_scale; /* raw: `in` floats, written when the layer has an input scale; may be null */
+  uint32_t* has_in_scale; /* raw: set to 0 or 1; may be null */
+} ls_rows;
+
+/* ---- running -------------------------------------------------------------------------------- */
+
+typedef struct ls_step {
+  uint32_t struct_size;
+  uint32_t index; /* denoising step, from 0 */
+  uint32_t count; /* of all steps; 0: unknown */
+  uint32_t prefill;
+} ls_step;
+
+typedef struct ls_sizes {
+  uint32_t struct_size;
+  uint32_t key_nbytes;       /* 0: prepare is not shared */
+  uint64_t workspace_nbytes; /* for apply and prepare */
+  uint64_t activation_nbytes;/* what prepare fills; 0: apply reads x itself */
+  uint8_t key[32];           /* digest over numeric, granularity, static scale, input scale */
+} ls_sizes;
+
+/* x is (m, in), y is (m, out), row strides in elements. Nothing inside allocates or synchronizes. */
+typedef struct ls_apply {
+  uint32_t struct_size;
+  uint32_t variant;
+  uint32_t x_dtype, y_dtype; /* F32, BF16 or F16; gather: x is I64 */
+  uint64_t m;
+  uint64_t x_stride, y_stride;
+  const void* x;
+  void* y;
+  const void* bias;          /* `out` values, or null: none, or the host adds it */
+  uint32_t bias_dtype;
+  uint32_t reserved;
+  const uint64_t* group_end; /* grouped: `groups` row ends, else null */
+  void* activation;          /* activation_nbytes: written by prepare, read by apply */
+  void* workspace;           /* workspace_nbytes */
+  void* stream;
+} ls_apply;
+
+/* y = x·wᵀ on plain floats, float32 accumulation; optional scales y[i][j] = x_scale·(w_scale·acc).
+ * x (m,k), w (n,k), y (m,n), dense. dtype of x and w: F32, BF16, F16, F8_E4M3 or I8 (exact int32
+ * accumulation); y is float32. */
+typedef struct ls_gemm {
+  uint32_t struct_size;
+  uint32_t dtype;
+  uint32_t place;
+  uint32_t x_per_row, w_per_row; /* 1: m (n) scales, 0: one */
+  uint32_t reserved;
+  uint64_t m, n, k;
+  const void* x;
+  const void* w;
+  float* y;
+  const float* x_scale; /* null: 1 */
+  const float* w_scale; /* null: 1 */
+  void* stream;
+} ls_gemm;
+
+/* ---- configuration -------------------------------------------------------------------------- */
+
+typedef struct ls_field {
+  uint32_t struct_size;
+  uint32_t type; /* LS_FIELD_* */
+  const char* name;
+  const char* doc;      /* one line */
+  const char* fallback; /* the default as JSON text; null: none, the field may stay unset */
+  const char* const* choices; /* texts allowed, or null */
+  uint64_t choice_count;
+  double low, high;     /* inclusive; both 0: any */
+  uint32_t declared_only; /* 1: only a checkpoint's declaration may set it */
+  uint32_t reserved;
+} ls_field;
+
+/* A field's value. Unset fields without a default are not passed. */
+typedef struct ls_value {
+  uint32_t struct_size;
+  uint32_t type;
+  const char* name;
+  int64_t integer;
+  double number;
+  const char* text;
+  const int64_t* integers;
+  const char* const* texts;
+  uint64_t count;
+} ls_value;
+
+/* Which declarations a method reads. Null matches anything; texts compare with case folded and
+ * '-' = '_'. `origin`: "quantization_config", "hf_quant_config.json",
+ * "quant_model_description.json", "gguf", "metadata:KEY" (safetensors header), "marker:SUFFIX"
+ * (a tensor so named). `format` is the declaration's format / fmt / packing_format key, `algorithm`
+ * its quant_algo. */
+typedef struct ls_claim {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char* origin;
+  const char* quant_method;
+  const char* format;
+  const char* algorithm;
+} ls_claim;
+
+/* ---- tables --------------------------------------------------------------------------------- */
+
+typedef struct ls_host ls_host;
+
+struct ls_host {
+  uint32_t struct_size;
+  uint32_t abi_major, abi_minor;
+  uint32_t reserved;
+
+  void (*log)(uint32_t level, const char* text);
+  /* Keeps `text` (copied, this thread's) as the reason of the failing call; returns `status`. */
+  int32_t (*fail)(int32_t status, const char* text);
+  /* Runs body(context, i) for i in [0, count) on the host's threads; returns when all are done. */
+  void (*parallel_for)(uint64_t count, void (*body)(void* context, uint64_t i), void* context);
+  int32_t (*cancelled)(void);
+  int32_t (*gemm)(const ls_gemm*);
+
+  /* For plan_layer. Any order, but plan_work is called exactly once. */
+  int32_t (*plan_source)(ls_sink*, const ls_source*);
+  int32_t (*plan_stored)(ls_sink*, const ls_stored*);
+  int32_t (*plan_identity)(ls_sink*, const ls_identity*);
+  int32_t (*plan_repack)(ls_sink*, const ls_repack*);
+  int32_t (*plan_unused)(ls_sink*, uint32_t tensor, const char* reason);
+  int32_t (*plan_work)(ls_sink*, const ls_work*);
+
+  /* For read_declaration. Node strings live as long as the node. */
+  const ls_node* (*node_get)(const ls_node*, const char* key);       /* map; null if absent */
+  const ls_node* (*node_at)(const ls_node*, uint64_t index, const char** key); /* list or map item */
+  uint64_t (*node_count)(const ls_node*);
+  const char* (*node_text)(const ls_node*); /* scalar as text, list or map as JSON; null for null */
+  uint32_t (*node_kind)(const ls_node*);    /* 0 null, LS_FIELD_BOOL/INTEGER/NUMBER/TEXT, LS_FIELD_TEXTS for any list, LS_FIELD_TREE for a map */
+
+  /* Sets a field, for all layers (pattern null) or those that match. Later calls win over earlier
+   * ones of equal or wider scope; exact beats suffix beats others. */
+  int32_t (*declare_field)(ls_sink*, const char* pattern, uint32_t style, const ls_value*);
+  /* Keeps or quantizes the modules that match; without any QUANTIZE scope all others are. */
+  int32_t (*declare_scope)(ls_sink*, const char* pattern, uint32_t style, uint32_t scope);
+
+  /* For save_layer and save_model. */
+  int32_t (*save_tensor)(ls_sink*, const ls_stored*, uint32_t part);
+  int32_t (*save_declaration)(ls_sink*, const char* json);
+};
+
+typedef struct ls_method {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char* name; /* "fp8": lower case, [a-z0-9_] */
+  const char* summary;
+  const char* const* aliases;
+  uint64_t alias_count;
+  const ls_field* const* fields;
+  uint64_t field_count;
+  const ls_claim* const* claims;
+  uint64_t claim_count;
+
+  /* A declaration that claim number `claim` matched. */
+  int32_t (*read_declaration)(const ls_node*, uint64_t claim, ls_sink*);
+  int32_t (*configure)(const ls_value* const* values, uint64_t count, ls_config** out);
+  void (*config_destroy)(ls_config*);
+  /* *entry: the entry that matched (owned by config), or null. */
+  int32_t (*ignored)(const ls_config*, const ls_layer*, const char** entry);
+  int32_t (*plan_layer)(const ls_config*, const ls_layer*, const ls_target*, ls_sink*);
+
+  int32_t (*begin)(const ls_config*, const ls_layer*, const ls_begin*, ls_session** out);
+  int32_t (*feed)(ls_session*, const ls_piece*);
+  /* into ← into ∪ from, both stat_nbytes a group of the session; zero bytes are neutral. */
+  int32_t (*merge)(const ls_session*, void* into, const void* from);
+  /* After all pieces. `trouble` is the device status word's value (0 on the host). */
+  int32_t (*end)(ls_session*, const void* stat, uint32_t trouble);
+  /* Instead of end after a failure or cancel. Both free the session. */
+  void (*abort)(ls_session*);
+
+  int32_t (*dequantize)(const ls_config*, const ls_layer*, const ls_rows*);
+  /* canonical → packed (inverse 0) or back. Index of the wish in plan_repack's order. */
+  int32_t (*repack)(const ls_config*, const ls_layer*, uint64_t wish, uint32_t inverse,
+                    const ls_buffer* canonical, const ls_buffer* packed, void* stream);
+
+  int32_t (*bind)(const ls_config*, const ls_layer*, const ls_target*, uint64_t note,
+                  const ls_buffer* const* stored, uint64_t stored_count, ls_bound** out);
+  void (*unbind)(ls_bound*);
+  int32_t (*variant)(const ls_bound*, const ls_step*, uint32_t* out);
+  int32_t (*sizes)(const ls_bound*, uint32_t variant, uint64_t m, ls_sizes* out);
+  int32_t (*prepare)(const ls_bound*, const ls_apply*);
+  int32_t (*apply)(const ls_bound*, const ls_apply*);
+
+  int32_t (*save_layer)(const ls_config*, const ls_layer*, uint64_t note, ls_sink*);
+  /* nbytes of serialized tensor `index` (save_tensor's order) from byte `offset`. */
+  int32_t (*save_read)(const ls_config*, const ls_layer*, uint64_t note,
+                       const ls_buffer* const* stored, uint64_t stored_count, uint64_t index,
+                       uint64_t offset, uint64_t nbytes, void* out);
+  int32_t (*save_model)(const ls_config*, ls_sink*);
+} ls_method;
+
+typedef struct ls_plugin {
+  uint32_t struct_size;
+  uint32_t abi_major, abi_minor;
+  uint32_t reserved;
+  const char* name; /* equals the file's stem */
+  const char* version;
+  const char* licence;
+  const ls_method* const* methods;
+  uint64_t method_count;
+} ls_plugin;
+
+/* The one exported symbol. Returns a static descriptor, or null for a host the plugin can't live
+ * with (fail's text says why). The host pointer stays valid until the process ends. */
+#if defined(__GNUC__)
+#define LS_EXPORT __attribute__((visibility("default")))
+#else
+#define LS_EXPORT
+#endif
+LS_EXPORT const ls_plugin* loadstone_plugin_query(const ls_host* host);
+typedef const ls_plugin* (*ls_plugin_query_fn)(const ls_host*);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* LOADSTONE_PLUGIN_H */
