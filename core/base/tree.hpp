@@ -54,6 +54,10 @@ class Node {
   int64_t integer() const;
   double number() const;  // integers widen
   const std::string& text() const;
+  /// The characters as the text had them, for fields that take any word as a name ("010", "no",
+  /// "~"): kept by the YAML reader for plain scalars, equal to text() for texts, else "".
+  const std::string& raw() const { return text_; }
+  void set_raw(std::string raw) { text_ = std::move(raw); }
   const std::vector<Node>& items() const;
   const std::vector<Entry>& entries() const;
   std::vector<Node>& items();
