@@ -102,6 +102,8 @@ enum { /* mode of a source */
 
 enum { LS_PLACE_HOST = 1, LS_PLACE_CUDA = 2, LS_PLACE_ANY = 3 };
 
+/* By host: the host reads the parts' "bias" tensors and adds them, or hands the sum to apply; the
+ * method need not name them. By method: they are sources like any other. */
 enum { LS_BIAS_BY_HOST = 1, LS_BIAS_BY_METHOD = 2 };
 
 enum { /* target kind */
@@ -254,6 +256,12 @@ typedef struct ls_work {
   uint64_t note;            /* comes back in begin and bind */
   const char* reason;       /* for keep, decode, split, unsupported; may be "" otherwise */
   const char* kernel;       /* name of what apply will run on the target */
+  /* What the conformance kit holds this answer to, W the float weight, Wq its dequantized form:
+   * |Wq - W| <= weight_error * max|W| of the layer (quantizing online), and, with xq the activation
+   * as apply rounds it, |xq - x| <= activation_error * max|x|. 0: nothing is rounded there.
+   * Infinity: no bound (a static scale that saturates). */
+  double weight_error;
+  double activation_error;
 } ls_work;
 
 /* ---- producing ------------------------------------------------------------------------------ */
@@ -456,6 +464,10 @@ struct ls_host {
   /* For save_layer and save_model. */
   int32_t (*save_tensor)(ls_sink*, const ls_stored*, uint32_t part);
   int32_t (*save_declaration)(ls_sink*, const char* json);
+
+  /* Whether `text` matches `pattern` in a style of LS_STYLE_*: 1 or 0; minus a status (with fail's
+   * text) when the pattern is malformed. For regexes, of which plugins need no engine. */
+  int32_t (*match)(uint32_t style, const char* pattern, const char* text);
 };
 
 typedef struct ls_method {
