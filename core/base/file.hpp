@@ -37,6 +37,9 @@ class File {
   virtual ssize_t pread_some(std::span<std::byte> into, uint64_t offset) const = 0;
   /// fstat now.
   virtual Result<FileIdentity> identity() const = 0;
+  /// Absolute path of the opened file itself, links followed, as the system knows it now. Decides
+  /// whether an opened shard lies inside its model (a check of the name alone can be raced).
+  virtual Result<std::string> resolved() const { return path(); }
   /// Advice before sequential reading of a range; may do nothing.
   virtual void will_need(uint64_t /*offset*/, uint64_t /*nbytes*/) const {}
 

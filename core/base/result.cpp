@@ -4,15 +4,24 @@ namespace loadstone {
 
 std::string_view to_string(Code code) {
   switch (code) {
-    case Code::invalid_argument: return "invalid_argument";
-    case Code::invalid_config: return "invalid_config";
-    case Code::invalid_checkpoint: return "invalid_checkpoint";
-    case Code::not_found: return "not_found";
-    case Code::unsupported: return "unsupported";
-    case Code::resource: return "resource";
-    case Code::io: return "io";
-    case Code::cancelled: return "cancelled";
-    case Code::internal: return "internal";
+    case Code::invalid_argument:
+      return "invalid_argument";
+    case Code::invalid_config:
+      return "invalid_config";
+    case Code::invalid_checkpoint:
+      return "invalid_checkpoint";
+    case Code::not_found:
+      return "not_found";
+    case Code::unsupported:
+      return "unsupported";
+    case Code::resource:
+      return "resource";
+    case Code::io:
+      return "io";
+    case Code::cancelled:
+      return "cancelled";
+    case Code::internal:
+      return "internal";
   }
   return "internal";
 }

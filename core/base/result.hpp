@@ -35,10 +35,10 @@ std::string_view to_string(Code code);
 struct Error {
   Code code = Code::internal;
   std::string message;  // what failed, e.g. "unknown field"
-  std::string where;
-  std::string detail;  // "found X, expected Y"
-  std::string hint;    // rendered as: ; did you mean HINT?
-  std::vector<Error> more;  // further problems of the same input, each a line of its own
+  std::string where = {};
+  std::string detail = {};       // "found X, expected Y"
+  std::string hint = {};         // rendered as: ; did you mean HINT?
+  std::vector<Error> more = {};  // further problems of the same input, each a line of its own
 
   /// The whole text, one line per problem, without a final newline.
   std::string text() const;
@@ -49,7 +49,8 @@ struct Error {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT implicit by design
+  Result(T value)
+      : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT implicit by design
   Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}
 
   bool ok() const { return state_.index() == 0; }
@@ -97,15 +98,16 @@ using Status = Result<void>;
 #define LS_CONCAT(a, b) LS_CONCAT_INNER(a, b)
 
 /// LS_TRY(auto x, f());  binds x to f()'s value or returns its error from the calling function.
-#define LS_TRY(declaration, expression) LS_TRY_IMPL(LS_CONCAT(ls_try_, __LINE__), declaration, expression)
-#define LS_TRY_IMPL(result, declaration, expression)      \
-  auto result = (expression);                             \
-  if (!result.ok()) return std::move(result).error();     \
+#define LS_TRY(declaration, expression) \
+  LS_TRY_IMPL(LS_CONCAT(ls_try_, __LINE__), declaration, expression)
+#define LS_TRY_IMPL(result, declaration, expression)  \
+  auto result = (expression);                         \
+  if (!result.ok()) return std::move(result).error(); \
   declaration = std::move(result).value()
 
 /// LS_CHECK(f());  returns f()'s error from the calling function.
-#define LS_CHECK(expression)                                                          \
-  do {                                                                                \
-    auto ls_check_status = (expression);                                              \
-    if (!ls_check_status.ok()) return std::move(ls_check_status).error();             \
+#define LS_CHECK(expression)                                              \
+  do {                                                                    \
+    auto ls_check_status = (expression);                                  \
+    if (!ls_check_status.ok()) return std::move(ls_check_status).error(); \
   } while (false)

@@ -14,6 +14,9 @@ std::string quoted(std::string_view name, size_t max_nbytes = 200);
 /// The same without quotes, for paths in front of a colon.
 std::string escaped(std::string_view name, size_t max_nbytes = 200);
 
+/// Length of the longest prefix that is valid UTF-8.
+size_t valid_utf8_prefix(std::string_view text);
+
 /// The candidate nearest to `name` if its edit distance is at most 2 or a third of its length,
 /// else "". Ties: the first candidate.
 std::string nearest(std::string_view name, std::span<const std::string> candidates);
