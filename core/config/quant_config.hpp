@@ -43,6 +43,9 @@ struct MethodSchema {
   std::vector<Field> fields;
 };
 
+/// Lower case, '-' as '_': how method names and their aliases compare.
+std::string fold_name(std::string_view name);
+
 /// All methods that can be named. Made by the plugin registry.
 struct Schemas {
   std::vector<MethodSchema> methods;
@@ -53,19 +56,27 @@ struct Schemas {
   const MethodSchema* find(std::string_view spelling) const;
 };
 
+/// What happens to a layer that the chosen method can't do.
+enum class OnUnsupported : uint8_t { error, keep };
+
 enum class From : uint8_t { user, checkpoint, fallback };
+std::string_view to_string(From from);  // "user", "checkpoint", "default"
 
 struct FieldValue {
   Node value;
   From from = From::user;
 };
 
-/// A method with its fields, every default filled in.
+/// A method with its fields, every default filled in (null where a field has none: unset).
 struct MethodChoice {
   std::string method;  // canonical name
   std::map<std::string, FieldValue> fields;
-  bool declaration_form = false;  // came with `quant_method`: a checkpoint's own dict
+  bool declaration_form = false;                // came with `quant_method`: a checkpoint's own dict
+  std::optional<OnUnsupported> on_unsupported;  // its own; else the rule's, else the file's
   Mark mark;
+
+  /// The value of a field, or null when it is unset or unknown.
+  const Node* field(std::string_view name) const;
 };
 
 /// keep: leave what the checkpoint has (null in a component map, `use: keep`).
@@ -82,10 +93,9 @@ struct Rule {
   std::optional<uint64_t> min_elements, max_elements;
   Choice use;
   bool allow_unmatched = false;
+  std::optional<OnUnsupported> on_unsupported;
   Mark mark;
 };
-
-enum class OnUnsupported : uint8_t { error, keep };
 
 struct QuantConfig {
   bool configured = false;           // false: nothing given, take what the checkpoint declares
@@ -98,6 +108,7 @@ struct QuantConfig {
   OnUnsupported on_unsupported = OnUnsupported::error;
   bool allow_unmatched = false;
 
+  /// {"method", "fields", "components", …}: what `config check` prints, less "layer".
   Node to_node() const;
 };
 
@@ -123,20 +134,21 @@ struct PipelineConfig {
   QuantConfig quantization;
   LoadSection load;
   std::vector<ComponentSource> components;
-  Node attention;  // checked by its own reader
+  Node attention;  // checked (config/attention.hpp)
 };
 
 /// Everything the reference's entry accepts: null, "none", a method string, a flat map, a
 /// component map, ModelOpt's forms; `kwargs` (a map or null) are keyword options of a string or
 /// flat map, and an error beside a component map. Reports all problems at once.
-Result<QuantConfig> build_quant_config(const Node& spec, const Node& kwargs, const Schemas& schemas);
+Result<QuantConfig> build_quant_config(const Node& spec, const Node& kwargs,
+                                       const Schemas& schemas);
 /// An existing QuantConfig is taken as it is; keyword options beside it are an error.
 Result<QuantConfig> build_quant_config(const QuantConfig& existing, const Node& kwargs,
                                        const Schemas& schemas);
 
-/// A method's fields checked against its schema, defaults filled in. `declaration_form` reads a
-/// checkpoint's dict.
-Result<MethodChoice> build_method_choice(const Node& map, const Schemas& schemas);
+/// One method: a name, or a map with `method` (or `quant_method`) whose fields are checked against
+/// the schema; defaults filled in.
+Result<MethodChoice> build_method_choice(const Node& spec, const Schemas& schemas);
 
 /// YAML text or file → tree with marks (security checklist S35, S36).
 Result<Node> parse_yaml(std::string_view text, std::string file);

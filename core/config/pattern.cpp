@@ -1,0 +1,289 @@
+#include "config/pattern.hpp"
+
+#include <re2/re2.h>
+#include <re2/set.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/text.hpp"
+
+namespace loadstone::config {
+namespace {
+
+constexpr uint64_t kMaxRange = 4096;
+constexpr size_t kMaxPatternNbytes = 4096;
+constexpr size_t kPatternsPerAutomaton = 128;
+constexpr int64_t kMaxAutomatonNbytes = 64 << 20;
+
+Error bad_pattern(std::string_view pattern, std::string detail) {
+  return Error{
+      Code::invalid_config, "pattern rejected", quoted(pattern), std::move(detail), "", {}};
+}
+
+RE2::Options options() {
+  RE2::Options made;
+  made.set_log_errors(false);
+  made.set_max_mem(kMaxAutomatonNbytes);
+  made.set_dot_nl(true);
+  made.set_encoding(RE2::Options::EncodingLatin1);
+  return made;
+}
+
+bool parse_decimal(std::string_view text, uint64_t* value) {
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+/// "{0..59}" without braces → alternatives.
+Result<std::string> range_regex(std::string_view glob, std::string_view body, size_t dots) {
+  uint64_t low = 0, high = 0;
+  if (!parse_decimal(body.substr(0, dots), &low) || !parse_decimal(body.substr(dots + 2), &high)) {
+    return bad_pattern(glob, "found range " + quoted(body) + ", expected two decimal integers");
+  }
+  if (low > high || high - low >= kMaxRange) {
+    return bad_pattern(glob, "found range " + quoted(body) + ", expected at most " +
+                                 std::to_string(kMaxRange) + " ascending integers");
+  }
+  std::string out = "(?:";
+  for (uint64_t i = low; i <= high; ++i) out += (i == low ? "" : "|") + std::to_string(i);
+  return out + ")";
+}
+
+/// The text up to the bracket that closes `glob[at]`, or npos.
+size_t closing(std::string_view glob, size_t at, char close) {
+  size_t end = glob.find(close, at + 1);
+  if (close == ']' && end == at + 1) end = glob.find(close, at + 2);
+  return end;
+}
+
+Result<std::string> braces_regex(std::string_view glob, std::string_view body) {
+  size_t dots = body.find("..");
+  if (dots != std::string_view::npos && body.find(',') == std::string_view::npos) {
+    return range_regex(glob, body, dots);
+  }
+  std::string out = "(?:";
+  for (size_t begin = 0;;) {
+    size_t comma = std::min(body.find(',', begin), body.size());
+    LS_TRY(std::string one, glob_to_regex(body.substr(begin, comma - begin)));
+    out += one;
+    if (comma == body.size()) return out + ")";
+    out += "|";
+    begin = comma + 1;
+  }
+}
+
+/// "[!a-c]" without brackets → a regex class.
+std::string class_regex(std::string_view body) {
+  std::string out = "[";
+  if (!body.empty() && (body[0] == '!' || body[0] == '^')) {
+    out += "^";
+    body.remove_prefix(1);
+  }
+  for (char c : body) {
+    if (c == '\\' || c == '[' || c == ']' || c == '^') out += '\\';
+    out += c;
+  }
+  return out + "]";
+}
+
+/// Calls visit(begin, end) for each run of at most `longest` whole segments of `name`.
+template <typename Visit>
+void for_each_run(std::string_view name, size_t longest, Visit visit) {
+  for (size_t begin = 0; begin != std::string_view::npos;) {
+    size_t end = begin;
+    for (size_t length = 1; length <= longest && end != std::string_view::npos; ++length) {
+      end = name.find('.', length == 1 ? begin : end + 1);
+      visit(begin, end == std::string_view::npos ? name.size() : end);
+    }
+    size_t dot = name.find('.', begin);
+    begin = dot == std::string_view::npos ? dot : dot + 1;
+  }
+}
+
+}  // namespace
+
+bool is_pattern(std::string_view text) {
+  return text.substr(0, 3) == "re:" || text.find_first_of("*?[{") != std::string_view::npos;
+}
+
+Result<std::string> glob_to_regex(std::string_view glob) {
+  std::string out;
+  for (size_t i = 0; i < glob.size(); ++i) {
+    char c = glob[i];
+    if (c == '*') {
+      out += ".*";
+    } else if (c == '?') {
+      out += '.';
+    } else if (c == '[' || c == '{') {
+      size_t end = closing(glob, i, c == '[' ? ']' : '}');
+      if (end == std::string_view::npos) {
+        return bad_pattern(glob, "found " + quoted(std::string(1, c)) +
+                                     " without its end, expected a closing bracket");
+      }
+      std::string_view body = glob.substr(i + 1, end - i - 1);
+      if (c == '[') {
+        out += class_regex(body);
+      } else {
+        LS_TRY(std::string inner, braces_regex(glob, body));
+        out += inner;
+      }
+      i = end;
+    } else {
+      out += RE2::QuoteMeta(re2::StringPiece(&c, 1));
+    }
+  }
+  return out;
+}
+
+Result<bool> glob_matches(std::string_view glob, std::string_view text) {
+  LS_TRY(std::string source, glob_to_regex(glob));
+  RE2 regex(source, options());
+  if (!regex.ok()) return bad_pattern(glob, "found " + regex.error() + ", expected a glob");
+  return RE2::FullMatch(re2::StringPiece(text.data(), text.size()), regex);
+}
+
+struct PatternSet::Automaton {
+  Automaton() : set(options(), RE2::ANCHOR_BOTH) {}
+
+  void match(std::string_view text, std::vector<uint32_t>* out) const {
+    std::vector<int> hits;
+    RE2::Set::ErrorInfo error;
+    if (set.Match(re2::StringPiece(text.data(), text.size()), &hits, &error)) {
+      for (int hit : hits) out->push_back(ids[static_cast<size_t>(hit)]);
+    } else if (error.kind != RE2::Set::kNoError) {  // out of its memory: one by one
+      for (size_t i = 0; i < sources.size(); ++i) {
+        RE2 regex(sources[i], options());
+        if (RE2::FullMatch(re2::StringPiece(text.data(), text.size()), regex)) {
+          out->push_back(ids[i]);
+        }
+      }
+    }
+  }
+
+  RE2::Set set;
+  std::vector<std::string> sources;
+  std::vector<uint32_t> ids;
+};
+
+PatternSet::PatternSet(std::string component) : prefix_(component.empty() ? "" : component + ".") {}
+PatternSet::~PatternSet() = default;
+PatternSet::PatternSet(PatternSet&&) noexcept = default;
+PatternSet& PatternSet::operator=(PatternSet&&) noexcept = default;
+
+void PatternSet::add_exact(std::string_view name, uint32_t id) {
+  exact_[std::string(name)].push_back(id);
+}
+void PatternSet::add_segments(std::string_view entry, uint32_t id) {
+  add_run(&segments_, entry, id);
+}
+void PatternSet::add_prefix(std::string_view entry, uint32_t id) { add_run(&leading_, entry, id); }
+void PatternSet::add_suffix(std::string_view entry, uint32_t id) { add_run(&trailing_, entry, id); }
+
+void PatternSet::add_run(Table* table, std::string_view entry, uint32_t id) {
+  (*table)[std::string(entry)].push_back(id);
+  size_t segments = 1 + static_cast<size_t>(std::count(entry.begin(), entry.end(), '.'));
+  longest_run_ = std::max(longest_run_, segments);
+}
+
+Status PatternSet::add_glob(std::string_view glob, uint32_t id) {
+  if (glob.size() > kMaxPatternNbytes) {
+    return bad_pattern(glob, "found " + std::to_string(glob.size()) + " bytes, expected at most " +
+                                 std::to_string(kMaxPatternNbytes));
+  }
+  LS_TRY(std::string source, glob_to_regex(glob));
+  RE2 regex(source, options());
+  if (!regex.ok()) return bad_pattern(glob, "found " + regex.error() + ", expected a glob");
+  regexes_.emplace_back(std::move(source), id);
+  return {};
+}
+
+Status PatternSet::add_regex(std::string_view expression, uint32_t id, bool search) {
+  if (expression.size() > kMaxPatternNbytes) {
+    return bad_pattern(expression, "found " + std::to_string(expression.size()) +
+                                       " bytes, expected at most " +
+                                       std::to_string(kMaxPatternNbytes));
+  }
+  std::string source(expression);
+  RE2 regex(source, options());
+  if (!regex.ok()) {
+    return bad_pattern(expression, "found " + escaped(regex.error()) +
+                                       ", expected a regular expression in RE2 syntax (no "
+                                       "look-around, no back-references)");
+  }
+  regexes_.emplace_back((search ? ".*(?:" : "(?:") + source + ").*", id);
+  return {};
+}
+
+Status PatternSet::add_layer(std::string_view text, uint32_t id) {
+  if (text.substr(0, 3) == "re:") return add_regex(text.substr(3), id);
+  if (is_pattern(text)) return add_glob(text, id);
+  add_exact(text, id);
+  return {};
+}
+
+Status PatternSet::add_entry(std::string_view text, uint32_t id) {
+  if (text.substr(0, 3) == "re:") return add_regex(text.substr(3), id);
+  if (is_pattern(text)) return add_glob(text, id);
+  add_segments(text, id);
+  return {};
+}
+
+Status PatternSet::compile() {
+  automata_.clear();
+  std::string optional =
+      prefix_.empty() ? "" : "(?:" + RE2::QuoteMeta(re2::StringPiece(prefix_)) + ")?";
+  for (const auto& [source, id] : regexes_) {
+    if (automata_.empty() || automata_.back()->ids.size() == kPatternsPerAutomaton) {
+      automata_.push_back(std::make_unique<Automaton>());
+    }
+    std::string error;
+    std::string whole = optional + "(?:" + source + ")";
+    if (automata_.back()->set.Add(whole, &error) < 0) {
+      return bad_pattern(source, "found " + escaped(error) + ", expected a smaller pattern");
+    }
+    automata_.back()->ids.push_back(id);
+    automata_.back()->sources.push_back(std::move(whole));
+  }
+  for (const auto& automaton : automata_) {
+    if (!automaton->set.Compile()) {
+      return Error{Code::resource,
+                   "patterns rejected",
+                   "",
+                   "found patterns that need more than " + human_nbytes(kMaxAutomatonNbytes) +
+                       ", expected smaller ones",
+                   "",
+                   {}};
+    }
+  }
+  return {};
+}
+
+void PatternSet::match(std::string_view name, std::vector<uint32_t>* ids) const {
+  ids->clear();
+  bool prefixed = !prefix_.empty() && name.substr(0, prefix_.size()) == prefix_;
+  std::string whole = prefixed ? std::string(name) : prefix_ + std::string(name);
+  std::string_view full = whole;
+  std::string_view inner = full.substr(prefix_.size());
+  auto collect = [&](const Table& table, std::string_view key) {
+    if (table.empty()) return;
+    auto found = table.find(std::string(key));
+    if (found != table.end()) ids->insert(ids->end(), found->second.begin(), found->second.end());
+  };
+  collect(exact_, full);
+  if (!prefix_.empty()) collect(exact_, inner);
+  if (longest_run_ > 0) {
+    for_each_run(full, longest_run_, [&](size_t begin, size_t end) {
+      if (end + 1 == prefix_.size() && begin == 0) return;  // the component's name alone
+      std::string_view run = full.substr(begin, end - begin);
+      collect(segments_, run);
+      if (begin == 0 || begin == prefix_.size()) collect(leading_, run);
+      if (end == full.size()) collect(trailing_, run);
+    });
+  }
+  for (const auto& automaton : automata_) automaton->match(full, ids);
+  std::sort(ids->begin(), ids->end());
+  ids->erase(std::unique(ids->begin(), ids->end()), ids->end());
+}
+
+}  // namespace loadstone::config
