@@ -1,0 +1,286 @@
+#include "plan/flow.hpp"
+
+#include <algorithm>
+#include <tuple>
+#include <unordered_map>
+
+#include "base/checked.hpp"
+#include "base/parallel.hpp"
+#include "base/text.hpp"
+
+namespace loadstone::plan {
+
+namespace {
+
+using Place = std::pair<uint32_t, uint64_t>;  // file, offset
+
+constexpr uint64_t kPageNbytes = 4096;
+constexpr uint64_t kMinSlotNbytes = 4096;
+constexpr uint64_t kUnitSourceNbytes = 8u << 20;  // small layers are joined up to this
+constexpr uint64_t kUnitHeldNbytes = 4u << 20;
+constexpr uint32_t kUnitLayers = 64;
+constexpr unsigned kMaxWorkers = 64;
+
+/// Where the layer's first read lies.
+Place first_place(const Plan& plan, const LayerPlan& layer) {
+  Place first{UINT32_MAX, UINT64_MAX};
+  auto take = [&](uint32_t tensor) {
+    const formats::TensorEntry& entry = plan.entry_of(layer, tensor);
+    first = std::min(first, Place{entry.file, entry.offset});
+  };
+  for (const Source& source : layer.sources) take(source.tensor);
+  for (const Identity& identity : layer.identities) take(identity.tensor);
+  for (const Cast& cast : layer.casts) take(cast.tensor);
+  return first;
+}
+
+Place place_of_stored(const Plan& plan, const LayerPlan& layer, uint32_t stored) {
+  Place first{UINT32_MAX, UINT64_MAX};
+  for (const Identity& identity : layer.identities) {
+    if (identity.stored != stored) continue;
+    const formats::TensorEntry& entry = plan.entry_of(layer, identity.tensor);
+    first = std::min(first, Place{entry.file, entry.offset + identity.src_offset});
+  }
+  for (const Cast& cast : layer.casts) {
+    if (cast.stored != stored) continue;
+    const formats::TensorEntry& entry = plan.entry_of(layer, cast.tensor);
+    first = std::min(first, Place{entry.file, entry.offset + cast.src_offset});
+  }
+  return first.first == UINT32_MAX ? first_place(plan, layer) : first;
+}
+
+void append(std::string& key, uint64_t value) {
+  key.append(reinterpret_cast<const char*>(&value), sizeof(value));
+}
+
+/// Everything that decides the stored bytes, as a comparable text.
+std::string share_key(const Plan& plan, const LayerPlan& layer) {
+  std::string key;
+  const graph::Layer& shape = plan.layer_of(layer);
+  append(key, reinterpret_cast<uintptr_t>(layer.config.get()));
+  for (uint64_t value : {uint64_t(layer.want), uint64_t(layer.load_dtype), layer.note,
+                         uint64_t(layer.passes), shape.out, shape.in, uint64_t(shape.groups)}) {
+    append(key, value);
+  }
+  auto tensor = [&](uint32_t index) {
+    const formats::TensorEntry& entry = plan.entry_of(layer, index);
+    append(key, entry.file);
+    append(key, entry.offset);
+    append(key, entry.nbytes);
+  };
+  for (const graph::Part& part : shape.parts) {
+    for (uint64_t value :
+         {uint64_t(part.group), part.out_begin, part.out_count, part.file_begin, part.file_total}) {
+      append(key, value);
+    }
+  }
+  for (const Source& source : layer.sources) {
+    tensor(source.tensor);
+    for (uint64_t value : {uint64_t(source.resident), source.tag, source.row_begin,
+                           source.row_count, source.granule}) {
+      append(key, value);
+    }
+  }
+  for (const Identity& identity : layer.identities) {
+    tensor(identity.tensor);
+    for (uint64_t value :
+         {uint64_t(identity.stored), uint64_t(identity.checked), identity.src_offset,
+          identity.dst_offset, identity.rows, identity.row_nbytes, identity.src_stride,
+          identity.dst_stride, identity.tag}) {
+      append(key, value);
+    }
+  }
+  for (const Cast& cast : layer.casts) {
+    tensor(cast.tensor);
+    for (uint64_t value : {uint64_t(cast.stored), cast.src_offset, cast.dst_offset, cast.elems}) {
+      append(key, value);
+    }
+  }
+  for (const Value& value : layer.values) tensor(value.tensor);
+  for (const Stored& stored : layer.stored) {
+    key += stored.name;
+    append(key, static_cast<uint64_t>(stored.dtype));
+    for (uint64_t dim : stored.shape) append(key, dim);
+    append(key, stored.slab_nbytes());
+  }
+  return key;
+}
+
+}  // namespace
+
+void share_stored(Plan& plan) {
+  std::unordered_map<std::string, uint32_t> first;
+  for (uint32_t i = 0; i < plan.layers.size(); ++i) {
+    LayerPlan& layer = plan.layers[i];
+    if (layer.nbytes_after == 0) continue;
+    auto [it, fresh] = first.emplace(share_key(plan, layer), i);
+    if (fresh) continue;
+    layer.shared_with = it->second;
+    layer.nbytes_after = 0;
+    layer.nbytes_before = 0;
+  }
+}
+
+Status lay_out(Plan& plan) {
+  struct Entry {
+    Place place;
+    uint32_t layer, stored;
+  };
+  std::vector<std::vector<Entry>> order(plan.graph.components.size());
+  for (uint32_t i = 0; i < plan.layers.size(); ++i) {
+    const LayerPlan& layer = plan.layers[i];
+    if (layer.shared_with >= 0) continue;
+    for (uint32_t s = 0; s < layer.stored.size(); ++s) {
+      order[plan.layer_of(layer).component].push_back({place_of_stored(plan, layer, s), i, s});
+    }
+  }
+  for (uint32_t component = 0; component < order.size(); ++component) {
+    std::stable_sort(order[component].begin(), order[component].end(),
+                     [](const Entry& a, const Entry& b) { return a.place < b.place; });
+    uint64_t at = 0;
+    for (const Entry& entry : order[component]) {
+      Stored& stored = plan.layers[entry.layer].stored[entry.stored];
+      auto offset = checked_align(at, stored.slab_align());
+      auto end = offset ? checked_add(*offset, stored.slab_nbytes()) : std::nullopt;
+      if (!end) {
+        return Error{Code::invalid_checkpoint, "stored tensors exceed 2^64 bytes",
+                     escaped(plan.graph.components[component].name), "", ""};
+      }
+      stored.offset = *offset;
+      at = *end;
+    }
+    plan.slabs[component].nbytes = (at + kPageNbytes - 1) & ~(kPageNbytes - 1);
+  }
+  for (LayerPlan& layer : plan.layers) {
+    if (layer.shared_with < 0) continue;
+    const LayerPlan& owner = plan.layers[static_cast<size_t>(layer.shared_with)];
+    for (size_t s = 0; s < layer.stored.size(); ++s) {
+      layer.stored[s].offset = owner.stored[s].offset;
+    }
+  }
+  return {};
+}
+
+uint64_t rows_per_piece(uint64_t row, uint64_t granule, uint64_t slot_nbytes) {
+  uint64_t fit = row == 0 ? granule : slot_nbytes / row / granule * granule;
+  return std::max(fit, granule);
+}
+
+uint64_t source_nbytes(const Plan& plan, const LayerPlan& layer) {
+  uint64_t sum = 0;
+  for (const Source& source : layer.sources) {
+    sum += source.row_count * row_nbytes(plan.entry_of(layer, source.tensor));
+  }
+  for (const Identity& identity : layer.identities) sum += identity.rows * identity.row_nbytes;
+  for (const Cast& cast : layer.casts) {
+    sum += cast.elems * layout_of(plan.entry_of(layer, cast.tensor).dtype)->block_nbytes;
+  }
+  return sum;
+}
+
+LayerCost cost_of(const Plan& plan, const LayerPlan& layer, uint64_t slot_nbytes) {
+  LayerCost cost;
+  uint32_t groups = std::max<uint32_t>(plan.layer_of(layer).groups, 1);
+  uint64_t statistics = layer.passes == 2 ? round64(layer.stat_nbytes * groups) : 0;
+  cost.held_nbytes = round64(layer.session_scratch) + statistics;
+  bool held = layer.passes == 2 && !layer.reread;
+  uint64_t assembly = 0;
+  for (const Source& source : layer.sources) {
+    uint64_t row = row_nbytes(plan.entry_of(layer, source.tensor));
+    uint64_t nbytes = source.row_count * row;
+    if (source.resident || held) {
+      cost.held_nbytes += round64(nbytes);
+      cost.needs_slot |= nbytes < kDirectNbytes;
+    } else {
+      uint64_t piece = std::min(source.granule, source.row_count) * row;
+      if (piece > slot_nbytes) assembly = std::max(assembly, round64(piece));
+      cost.needs_slot |= piece <= slot_nbytes;
+    }
+  }
+  for (const Stored& stored : layer.stored) {
+    if (stored.packed_nbytes != 0) cost.held_nbytes += round64(stored.nbytes);
+  }
+  bool feeds = !layer.sources.empty();
+  for (const Identity& identity : layer.identities) {
+    feeds |= identity.checked;
+    bool contiguous = identity.rows == 1 || (identity.src_stride == identity.row_nbytes &&
+                                             identity.dst_stride == identity.row_nbytes);
+    cost.needs_slot |= !contiguous || identity.rows * identity.row_nbytes < kDirectNbytes;
+  }
+  cost.needs_slot |= !layer.casts.empty();
+  cost.feed_nbytes = feeds ? round64(layer.feed_scratch) + statistics + assembly : 0;
+  return cost;
+}
+
+Flow make_flow(const Plan& plan, std::span<const uint32_t> order) {
+  const LoadOptions& options = plan.options;
+  Flow flow;
+  flow.workers = std::clamp(options.threads, 1u, kMaxWorkers);
+  uint64_t slot = std::max(std::min(options.piece_nbytes, options.ring_nbytes), kMinSlotNbytes);
+  flow.slot_nbytes = round64(slot);
+
+  bool needs_slot = false;
+  uint64_t sum = 0, largest = 0, largest_feed = 0, unit_source = 0;
+  for (uint32_t i = 0; i < order.size(); ++i) {
+    const LayerPlan& layer = plan.layers[order[i]];
+    LayerCost cost = cost_of(plan, layer, flow.slot_nbytes);
+    uint64_t source = source_nbytes(plan, layer);
+    needs_slot |= cost.needs_slot;
+    bool joins = !flow.units.empty() && flow.units.back().count < kUnitLayers &&
+                 unit_source + source <= kUnitSourceNbytes &&
+                 flow.units.back().held_nbytes + cost.held_nbytes <= kUnitHeldNbytes;
+    if (!joins) {
+      flow.units.push_back({i, 0, 0, 0});
+      unit_source = 0;
+    }
+    Unit& unit = flow.units.back();
+    unit.count += 1;
+    unit.held_nbytes += cost.held_nbytes;
+    unit.feed_nbytes = std::max(unit.feed_nbytes, cost.feed_nbytes);
+    unit_source += source;
+    sum += cost.held_nbytes;
+    largest = std::max(largest, unit.held_nbytes + unit.feed_nbytes);
+    largest_feed = std::max(largest_feed, unit.feed_nbytes);
+  }
+  // Never more than everything at once, never less than the largest unit alone.
+  flow.in_flight_nbytes = std::min(largest + kFlightSlackNbytes, sum + largest_feed * flow.workers);
+  if (needs_slot) {
+    uint64_t fit = std::max<uint64_t>(options.ring_nbytes / flow.slot_nbytes, 1);
+    flow.slots = static_cast<uint32_t>(std::min<uint64_t>(fit, flow.workers));
+  }
+  return flow;
+}
+
+void schedule(Plan& plan) {
+  std::vector<std::pair<Place, uint32_t>> order;
+  for (uint32_t i = 0; i < plan.layers.size(); ++i) {
+    LayerPlan& layer = plan.layers[i];
+    if (layer.shared_with >= 0 || layer.decision == Decision::split) continue;
+    if (layer.stored.empty() && layer.sources.empty()) continue;
+    uint64_t streamed = 0;
+    for (const Source& source : layer.sources) {
+      if (!source.resident) {
+        streamed += source.row_count * row_nbytes(plan.entry_of(layer, source.tensor));
+      }
+    }
+    // Just read pages come back from the page cache; holding pays only while it is cheap.
+    layer.reread = layer.passes == 2 && streamed > plan.options.ring_nbytes / 8;
+    order.emplace_back(first_place(plan, layer), i);
+  }
+  std::sort(order.begin(), order.end());
+  plan.schedule.clear();
+  for (const auto& [place, index] : order) plan.schedule.push_back(index);
+  plan.flow = make_flow(plan, plan.schedule);
+
+  plan.peaks = {};
+  plan.peaks.ring = plan.flow.slots * plan.flow.slot_nbytes;
+  plan.peaks.in_flight = plan.flow.in_flight_nbytes;
+  uint64_t host = 0;
+  for (const Slab& slab : plan.slabs) {
+    plan.peaks.stored += slab.nbytes;
+    (slab.target.kind == LS_TARGET_CUDA ? plan.peaks.device : host) += slab.nbytes;
+  }
+  plan.peaks.host = host + plan.peaks.ring + plan.peaks.in_flight;
+}
+
+}  // namespace loadstone::plan
