@@ -1,0 +1,53 @@
+#include "common/cpu.hpp"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace loadstone::common {
+namespace {
+
+struct NamedLevel {
+  const char* name;
+  Cpu cpu;
+};
+constexpr NamedLevel kLevels[] = {
+    {"scalar", Cpu::scalar}, {"avx2", Cpu::avx2}, {"avx512", Cpu::avx512}};
+
+}  // namespace
+
+Cpu best_cpu() {
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  if (!avx2) return Cpu::scalar;
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  return avx512 ? Cpu::avx512 : Cpu::avx2;
+#else
+  return Cpu::scalar;
+#endif
+}
+
+CpuChoice choose_cpu(const char* forced, Cpu best) {
+  if (forced == nullptr) return {best, ""};
+  for (const NamedLevel& level : kLevels) {
+    if (std::strcmp(level.name, forced) != 0) continue;
+    if (level.cpu <= best) return {level.cpu, ""};
+    return {Cpu::scalar, std::string("instruction set not available: LOADSTONE_CPU: found \"") +
+                             level.name + "\", expected at most \"" +
+                             kLevels[static_cast<int>(best)].name + "\" on this machine"};
+  }
+  std::string shown;
+  for (const char* c = forced; *c != '\0' && shown.size() < 40; ++c) {
+    shown += (*c >= ' ' && *c <= '~' && *c != '"') ? *c : '?';
+  }
+  return {Cpu::scalar, "unknown instruction set: LOADSTONE_CPU: found \"" + shown +
+                           "\", expected scalar, avx2 or avx512"};
+}
+
+const CpuChoice& cpu_choice() {
+  static const CpuChoice choice = choose_cpu(std::getenv("LOADSTONE_CPU"), best_cpu());
+  return choice;
+}
+
+}  // namespace loadstone::common
