@@ -49,8 +49,8 @@ struct Error {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value)
-      : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT implicit by design
+  Result(T given)
+      : state_(std::in_place_index<0>, std::move(given)) {}  // NOLINT implicit by design
   Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}
 
   bool ok() const { return state_.index() == 0; }
