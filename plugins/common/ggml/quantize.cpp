@@ -56,7 +56,9 @@ void q8_0(const float* x, uint8_t* block) {
   }
 }
 
-/// Q4_0 and Q5_0: signed levels around zero, the scale's sign that of the largest value.
+/// Q4_0 and Q5_0: signed levels around zero, the scale's sign that of the largest value. Product
+/// and sum are rounded each: once only, as a fused multiply-add does it, gives another code for
+/// about 1 in 7,000 bf16 values and other bytes than the oracle.
 void signed_levels(const float* x, int levels, uint8_t* block, uint32_t code[32]) {
   const float middle = static_cast<float>(levels) / 2;
   const float d = largest(x, 32) / -middle;

@@ -94,6 +94,13 @@ TEST(GgmlQuantize, Q4ScaleKeepsTheSignOfTheLargestValue) {
   EXPECT_EQ(decode(kQ4_0, bytes)[3], 4.0f);
 }
 
+TEST(GgmlQuantize, Q4RoundsProductAndSumEach) {
+  std::vector<float> values(32, 0.0f);
+  values[0] = -0x1.ep-2f;
+  values[1] = -0x1.0ep-2f;  // a fused multiply-add gives just under 4
+  EXPECT_EQ(encode(kQ4_0, values)[3] & 15, 4);
+}
+
 TEST(GgmlQuantize, Q8RoundsHalfAwayFromZero) {
   std::vector<float> values(32, 0.0f);
   values[0] = 127.0f;
