@@ -1,0 +1,93 @@
+// loadstone config check: a configuration by itself, normalized.
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "base/file.hpp"
+#include "commands.hpp"
+#include "exit_code.hpp"
+#include "session.hpp"
+
+namespace loadstone::cli {
+namespace {
+
+constexpr uint64_t kMaxConfigNbytes = 1u << 20;  // security checklist S35
+
+Result<std::string> read_standard_input() {
+  std::string text;
+  std::array<char, 4096> buffer;
+  for (;;) {
+    const ssize_t count = ::read(STDIN_FILENO, buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return Error{Code::io, "read failed", "-", std::strerror(errno), "", {}};
+    if (count == 0) return text;
+    text.append(buffer.data(), static_cast<size_t>(count));
+    if (text.size() > kMaxConfigNbytes) {
+      return Error{Code::invalid_config,
+                   "configuration rejected",
+                   "-",
+                   "found more than 1 MiB, expected at most that",
+                   "",
+                   {}};
+    }
+  }
+}
+
+/// JSON is tried first: it allows what YAML doesn't (tabs). Flow-style YAML looks alike, so YAML's
+/// complaint is the one to show unless the file says that it is JSON.
+Result<Node> parse_any(const std::string& text, const std::string& name) {
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  const bool says_json = name.ends_with(".json");
+  if (says_json || (first != std::string::npos && std::strchr("{[\"", text[first]) != nullptr)) {
+    auto parsed = parse_json(text, name);
+    if (parsed || says_json) return parsed;
+  }
+  return config::parse_yaml(text, name);
+}
+
+bool is_whole_file(const Node& root) {
+  for (const char* key : {"version", "model", "quantization", "rules"}) {
+    if (root.find(key) != nullptr) return true;
+  }
+  return false;
+}
+
+Result<config::QuantConfig> build(const ConfigCheckOptions& options, const Node& root,
+                                  const config::Schemas& schemas) {
+  Node kwargs;
+  if (options.kwargs) {
+    LS_TRY(kwargs, parse_json(*options.kwargs, "--kwargs"));
+  }
+  if (!is_whole_file(root)) return config::build_quant_config(root, kwargs, schemas);
+  if (!kwargs.is_null()) {
+    return Error{Code::invalid_argument,
+                 "flags conflict",
+                 "--kwargs",
+                 "found keyword options beside a whole configuration, expected one value",
+                 "",
+                 {}};
+  }
+  LS_TRY(config::PipelineConfig pipeline, config::build_pipeline_config(root, schemas));
+  return pipeline.quantization;
+}
+
+}  // namespace
+
+Result<int> run(const ConfigCheckOptions& options) {
+  LS_TRY(const Places places, find_places());
+  LS_TRY(plugin::Registry registry, open_registry(places, options.common.plugin_dirs));
+  LS_TRY(const config::Schemas schemas, registry.schemas());
+  LS_TRY(const std::string text, options.input == "-"
+                                     ? read_standard_input()
+                                     : read_text(system_files(), options.input, kMaxConfigNbytes));
+  LS_TRY(const Node root, parse_any(text, options.input));
+  LS_TRY(const config::QuantConfig config, build(options, root, schemas));
+  Node out = config.to_node();
+  out.entries().emplace_back("layer", Node{});
+  LS_CHECK(print(out.to_json(2) + "\n"));
+  return kFine;
+}
+
+}  // namespace loadstone::cli
