@@ -1,0 +1,236 @@
+// Eight output rows at a time: codes of eight columns become eight vectors over the rows, which are
+// scaled and (for dequantize) transposed. The AVX-512 level runs these too.
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "common/int_packs/kernels.hpp"
+
+namespace loadstone::int_packs::avx2 {
+namespace {
+
+#define LS_TARGET __attribute__((target("avx2,fma,f16c,bmi2")))
+#define LS_INLINE LS_TARGET static inline __attribute__((always_inline))
+
+LS_INLINE __m256i awq_octet(uint32_t word) {
+  const __m256i shift = _mm256_setr_epi32(0, 16, 4, 20, 8, 24, 12, 28);
+  const __m256i spread = _mm256_srlv_epi32(_mm256_set1_epi32(static_cast<int32_t>(word)), shift);
+  return _mm256_and_si256(spread, _mm256_set1_epi32(15));
+}
+
+/// Eight consecutive values of a stream that begin on a byte.
+LS_INLINE __m256i stream_octet(const uint32_t* words, uint64_t index, uint32_t bits) {
+  uint64_t packed = 0;
+  std::memcpy(&packed, reinterpret_cast<const char*>(words) + index * bits / 8, bits);
+  const __m256i all = _mm256_set1_epi64x(static_cast<int64_t>(packed));
+  const __m256i step = _mm256_set1_epi64x(bits);
+  const __m256i first = _mm256_mul_epu32(_mm256_setr_epi64x(0, 1, 4, 5), step);
+  const __m256i second = _mm256_mul_epu32(_mm256_setr_epi64x(2, 3, 6, 7), step);
+  const __m256 low = _mm256_castsi256_ps(_mm256_srlv_epi64(all, first));
+  const __m256 high = _mm256_castsi256_ps(_mm256_srlv_epi64(all, second));
+  const __m256i values = _mm256_castps_si256(_mm256_shuffle_ps(low, high, 0x88));
+  return _mm256_and_si256(values, _mm256_set1_epi32((1 << bits) - 1));
+}
+
+/// Zero points and scales of one group for eight rows.
+struct GroupOctet {
+  __m256i zero;
+  __m256 scale;
+};
+LS_INLINE GroupOctet group_octet(const Matrix& m, uint64_t group, uint64_t n) {
+  const uint32_t* zeros = m.qzeros + group * (m.n * m.bits / 32);
+  const __m256i stored =
+      m.packing == Packing::awq ? awq_octet(zeros[n / 8]) : stream_octet(zeros, n, m.bits);
+  GroupOctet out;
+  out.zero = _mm256_add_epi32(stored, _mm256_set1_epi32(static_cast<int32_t>(m.zero_bias)));
+  const uint64_t at = group * m.n + n;
+  if (m.scale_dtype == LS_DTYPE_F32) {
+    out.scale = _mm256_loadu_ps(static_cast<const float*>(m.scales) + at);
+    return out;
+  }
+  const auto* half = static_cast<const uint16_t*>(m.scales) + at;
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(half));
+  out.scale = m.scale_dtype == LS_DTYPE_BF16
+                  ? _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))
+                  : _mm256_cvtph_ps(bits);
+  return out;
+}
+
+/// Codes of 32 columns from `k` for the rows from `n`: gptq's come from kBits words a row.
+template <uint32_t kBits>
+struct GptqCodes {
+  __m256i words[kBits];
+
+  LS_TARGET inline __attribute__((always_inline)) void load(const Matrix& m, uint64_t k,
+                                                            uint64_t n) {
+    const uint32_t* at = m.qweight + k / 32 * kBits * m.n + n;
+    for (uint32_t w = 0; w < kBits; ++w) {
+      words[w] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + w * m.n));
+    }
+  }
+  LS_TARGET inline __attribute__((always_inline)) __m256i column(uint32_t i) const {
+    const uint32_t word = i * kBits / 32, shift = i * kBits % 32;
+    __m256i code = _mm256_srli_epi32(words[word], static_cast<int>(shift));
+    if (shift + kBits > 32) {
+      code =
+          _mm256_or_si256(code, _mm256_slli_epi32(words[word + 1], static_cast<int>(32 - shift)));
+    }
+    return _mm256_and_si256(code, _mm256_set1_epi32((1 << kBits) - 1));
+  }
+};
+
+struct AwqCodes {
+  const uint32_t* at;
+  uint64_t row_words;
+
+  LS_TARGET inline __attribute__((always_inline)) void load(const Matrix& m, uint64_t k,
+                                                            uint64_t n) {
+    row_words = m.n / 8;
+    at = m.qweight + k * row_words + n / 8;
+  }
+  LS_TARGET inline __attribute__((always_inline)) __m256i column(uint32_t i) const {
+    return awq_octet(at[i * row_words]);
+  }
+};
+
+/// Groups of the columns as they come, ascending; loads a group's row when it changes.
+struct GroupCursor {
+  uint64_t current = UINT64_MAX;
+  uint64_t end = 0;  // without g_idx: the column where the next group begins
+  GroupOctet octet{};
+
+  LS_TARGET inline __attribute__((always_inline)) const GroupOctet& at(const Matrix& m, uint64_t k,
+                                                                       uint64_t n) {
+    if (m.g_idx == nullptr && k < end) return octet;
+    const uint64_t group = m.group_of(k);
+    if (m.g_idx == nullptr) end = (group + 1) * m.group_size;
+    if (group != current) {
+      current = group;
+      octet = group_octet(m, group, n);
+    }
+    return octet;
+  }
+};
+
+LS_INLINE __m256 value_of(__m256i code, const GroupOctet& group) {
+  return _mm256_mul_ps(group.scale, _mm256_cvtepi32_ps(_mm256_sub_epi32(code, group.zero)));
+}
+
+/// Whether eight columns from `k`, a multiple of 8, are all in one group.
+LS_INLINE bool one_group(const Matrix& m) { return m.g_idx == nullptr && m.group_size % 8 == 0; }
+
+LS_INLINE void transpose8(__m256 v[8]) {
+  __m256 a[8], b[8];
+  for (int i = 0; i < 4; ++i) {
+    a[2 * i] = _mm256_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+    a[2 * i + 1] = _mm256_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+  }
+  for (int i = 0; i < 2; ++i) {
+    b[4 * i] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0x44);
+    b[4 * i + 1] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0xee);
+    b[4 * i + 2] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0x44);
+    b[4 * i + 3] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    v[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+    v[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+  }
+}
+
+template <typename Codes>
+LS_TARGET void dequantize_rows(const Matrix& m, uint64_t begin, uint64_t count, float* out) {
+  const bool uniform = one_group(m);
+  for (uint64_t n = begin; n < begin + count; n += 8, out += 8 * m.k) {
+    GroupCursor cursor;
+    Codes codes;
+    for (uint64_t k = 0; k < m.k; k += 32) {
+      codes.load(m, k, n);
+      for (uint32_t octet = 0; octet < 32; octet += 8) {
+        __m256 v[8];
+        GroupOctet group = cursor.at(m, k + octet, n);
+        for (uint32_t i = 0; i < 8; ++i) {
+          if (!uniform) group = cursor.at(m, k + octet + i, n);
+          v[i] = value_of(codes.column(octet + i), group);
+        }
+        transpose8(v);
+        for (uint32_t row = 0; row < 8; ++row) {
+          _mm256_storeu_ps(out + row * m.k + k + octet, v[row]);
+        }
+      }
+    }
+  }
+}
+
+template <typename Codes>
+LS_TARGET void multiply_rows(const Matrix& m, uint64_t begin, uint64_t count, const float* x,
+                             float* y) {
+  const bool uniform = one_group(m);
+  for (uint64_t n = begin; n < begin + count; n += 8, y += 8) {
+    GroupCursor cursor;
+    Codes codes;
+    __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
+                     _mm256_setzero_ps()};
+    for (uint64_t k = 0; k < m.k; k += 32) {
+      codes.load(m, k, n);
+      for (uint32_t octet = 0; octet < 32; octet += 8) {
+        GroupOctet group = cursor.at(m, k + octet, n);
+        for (uint32_t i = 0; i < 8; ++i) {
+          if (!uniform) group = cursor.at(m, k + octet + i, n);
+          const __m256 column = _mm256_broadcast_ss(x + k + octet + i);
+          sum[i % 4] =
+              _mm256_fmadd_ps(column, value_of(codes.column(octet + i), group), sum[i % 4]);
+        }
+      }
+    }
+    _mm256_storeu_ps(y,
+                     _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])));
+  }
+}
+
+}  // namespace
+
+void dequantize(const Matrix& m, uint64_t begin, uint64_t count, float* out) {
+  if (m.packing == Packing::awq) return dequantize_rows<AwqCodes>(m, begin, count, out);
+  switch (m.bits) {
+    case 2:
+      return dequantize_rows<GptqCodes<2>>(m, begin, count, out);
+    case 3:
+      return dequantize_rows<GptqCodes<3>>(m, begin, count, out);
+    case 4:
+      return dequantize_rows<GptqCodes<4>>(m, begin, count, out);
+    case 5:
+      return dequantize_rows<GptqCodes<5>>(m, begin, count, out);
+    case 6:
+      return dequantize_rows<GptqCodes<6>>(m, begin, count, out);
+    case 7:
+      return dequantize_rows<GptqCodes<7>>(m, begin, count, out);
+    default:
+      return dequantize_rows<GptqCodes<8>>(m, begin, count, out);
+  }
+}
+
+void multiply(const Matrix& m, uint64_t begin, uint64_t count, const float* x, float* y) {
+  if (m.packing == Packing::awq) return multiply_rows<AwqCodes>(m, begin, count, x, y);
+  switch (m.bits) {
+    case 2:
+      return multiply_rows<GptqCodes<2>>(m, begin, count, x, y);
+    case 3:
+      return multiply_rows<GptqCodes<3>>(m, begin, count, x, y);
+    case 4:
+      return multiply_rows<GptqCodes<4>>(m, begin, count, x, y);
+    case 5:
+      return multiply_rows<GptqCodes<5>>(m, begin, count, x, y);
+    case 6:
+      return multiply_rows<GptqCodes<6>>(m, begin, count, x, y);
+    case 7:
+      return multiply_rows<GptqCodes<7>>(m, begin, count, x, y);
+    default:
+      return multiply_rows<GptqCodes<8>>(m, begin, count, x, y);
+  }
+}
+
+}  // namespace loadstone::int_packs::avx2
+
+#endif
