@@ -3,6 +3,7 @@
 
 #include <loadstone/plugin.h>
 
+#include <exception>
 #include <functional>
 #include <memory>
 #include <span>
@@ -145,10 +146,27 @@ Result<std::vector<Method>> open_library(const Manifest& manifest);
 
 /// The host table given to plugins. Threads, cancel and gemm are process-wide: set them once.
 const ls_host& host_table();
+void forget_failure();  // this thread's text of `fail`
 void set_host_threads(ThreadPool* pool);
 void set_host_cancel(const CancelToken* token);
 /// Replaces the built-in product (the runtime installs LibTorch's).
 void set_host_gemm(int32_t (*gemm)(const ls_gemm*));
+
+/// Makes a call into a plugin: forgets this thread's earlier text of `fail`, and turns an exception
+/// that the plugin lets out into LS_INTERNAL. Every call of a method's function goes through it:
+///   check_call(call_plugin([&] { return table.end(session, stat, trouble); }), method, "end",
+///   where)
+template <typename Call>
+int32_t call_plugin(Call&& call) noexcept {
+  forget_failure();
+  try {
+    return call();
+  } catch (const std::exception& error) {
+    return host_table().fail(LS_INTERNAL, error.what());
+  } catch (...) {
+    return host_table().fail(LS_INTERNAL, "an exception left the plugin");
+  }
+}
 
 /// Turns a status into an Error with the text of `fail`.
 Status check_call(int32_t status, const Method& method, std::string_view call,

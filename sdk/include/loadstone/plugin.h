@@ -124,7 +124,7 @@ enum { /* field and value types */
 enum { /* how a scope's pattern is matched against checkpoint module names */
   LS_STYLE_EXACT = 1,
   LS_STYLE_SUFFIX = 2,  /* whole trailing path segments */
-  LS_STYLE_GLOB = 3,    /* '*' and '?', over the whole name */
+  LS_STYLE_GLOB = 3,    /* over the whole name: * ? [a-c] {a,b} {0..59} */
   LS_STYLE_REGEX = 4,   /* RE2 search */
   LS_STYLE_SEGMENTS = 5,/* consecutive whole path segments anywhere: "img_mlp" */
   LS_STYLE_PREFIX = 6   /* whole leading path segments */

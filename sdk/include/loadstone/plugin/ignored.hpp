@@ -9,26 +9,6 @@
 
 namespace loadstone::sdk {
 
-/// '*' any run, '?' one character, over the whole text; linear in practice, no recursion.
-inline bool glob_matches(std::string_view pattern, std::string_view text) {
-  size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t]) && pattern[p] != '*') {
-      ++p, ++t;
-    } else if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      resume = t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++resume;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
-}
-
 /// Whether `entry` is a run of whole consecutive segments of `path`: "img_mlp" in
 /// "blocks.3.img_mlp.net.0".
 inline bool segments_match(std::string_view entry, std::string_view path) {
@@ -42,21 +22,26 @@ inline bool segments_match(std::string_view entry, std::string_view path) {
 
 namespace detail {
 
-inline bool regex_matches(const std::string& pattern, const std::string& path) {
+/// Patterns are the host's business, so that every plugin reads them alike.
+inline bool pattern_matches(uint32_t style, const std::string& pattern, std::string_view path) {
   if (host().match == nullptr) {
-    fail(LS_UNSUPPORTED, "ignored_layers entry rejected: this host has no regular expressions");
+    fail(LS_UNSUPPORTED, "ignored_layers entry rejected: found pattern \"" + pattern +
+                             "\", expected plain names from this host");
   }
-  const int32_t answer = host().match(LS_STYLE_REGEX, pattern.c_str(), path.c_str());
-  if (answer < 0) fail(-answer, "ignored_layers entry rejected: re:" + pattern);
+  const int32_t answer = host().match(style, pattern.c_str(), std::string(path).c_str());
+  if (answer < 0) fail(-answer, "ignored_layers entry rejected: \"" + pattern + "\"");
   return answer != 0;
 }
 
 inline bool entry_matches_path(std::string_view entry, std::string_view path) {
-  if (entry.substr(0, 3) == "re:") {
-    return regex_matches(std::string(entry.substr(3)), std::string(path));
+  if (entry.substr(0, 3) == "re:") {  // from the name's start
+    const std::string anchored = "^(?:" + std::string(entry.substr(3)) + ")";
+    return pattern_matches(LS_STYLE_REGEX, anchored, path);
   }
-  const bool is_glob = entry.find_first_of("*?") != std::string_view::npos;
-  return is_glob ? glob_matches(entry, path) : segments_match(entry, path);
+  if (entry.find_first_of("*?[{") != std::string_view::npos) {
+    return pattern_matches(LS_STYLE_GLOB, std::string(entry), path);
+  }
+  return segments_match(entry, path);
 }
 
 /// Against the path inside the component and against "component.path".
