@@ -27,8 +27,13 @@ std::string_view to_string(LayerKind kind);
 /// [out_begin, out_begin+out_count) of the layer are the module's rows
 /// [file_begin, file_begin+out_count) of file_total.
 struct Part {
-  std::string name;  // checkpoint module path inside the component, "transformer_blocks.0.attn.to_q"
+  std::string
+      name;  // checkpoint module path inside the component, "transformer_blocks.0.attn.to_q"
+             // (as stored, less the component's strip prefixes)
+  std::string path;   // the family's name for it: differs from `name` in files with original names
   std::string shard;  // the part's short name in the fusion: "q", "k", "gate", "e3.w1"; "" if alone
+  std::string role;   // "attention.q"; "" if none
+  std::string transform;  // how stored rows differ from the family's: "" or "swap_halves"
   uint32_t group = 0;
   uint64_t out_begin = 0;
   uint64_t out_count = 0;
@@ -48,7 +53,8 @@ struct LayerTensor {
 /// What happens to a layer if no rule speaks, and why ("precision", "io", "component", …).
 struct Default {
   bool quantize = false;
-  std::string why;  // empty when quantize
+  std::string why;     // empty when quantize
+  bool named = false;  // quantized when the component, or the layer's scope, is named by a map
 };
 
 struct Layer {
@@ -63,16 +69,39 @@ struct Layer {
   std::vector<Part> parts;  // at least one
   std::vector<LayerTensor> tensors;
   Default fallback;
+  std::vector<std::string> aliases;  // other accepted paths: "….attn.to_out" for "….attn.to_out.0"
+  std::vector<std::string> holds;  // the family's modules inside one stored tensor (a fused file)
+  int32_t scope = -1;              // index into the component's scopes, -1: none
 };
+
+/// A part of a component that a component map may name: the vision tower of a thinker.
+struct Scope {
+  std::string name;    // "visual"
+  std::string prefix;  // of module paths, with the last dot: "thinker.visual."
+};
+
+/// Where a method given without components applies.
+enum class Reach : uint8_t {
+  flat,      // here
+  map,       // only when a component map or a rule names it
+  declared,  // only when the checkpoint declares it, or a map or rule names it
+  stage,     // a stage of a multi-stage model: a flat method is an error that lists the stages
+};
+
+std::string_view to_string(Reach reach);
 
 /// A component as the model's family sees it.
 struct GraphComponent {
-  std::string name;       // "transformer"
+  std::string name;                   // "transformer"
   uint32_t checkpoint_component = 0;  // index into Checkpoint::components
-  std::string kind;       // adapter's word: "diffusion_transformer", "text_encoder", "vae", …
-  std::vector<std::string> aliases;   // other accepted component keys ("visual", "audio_tower")
-  std::vector<std::string> strip;     // name prefixes that don't count ("model.diffusion_model.")
-  bool default_scope = false;         // a flat method applies here
+  std::string kind;  // adapter's word: "diffusion_transformer", "text_encoder", "vae", …
+  std::vector<std::string> aliases;  // other accepted component keys ("visual", "audio_tower")
+  std::vector<std::string> strip;    // name prefixes that don't count ("model.diffusion_model.")
+  bool default_scope = false;        // a flat method applies here (reach is flat)
+  Reach reach = Reach::map;
+  std::vector<Scope> scopes;
+  // Other accepted beginnings of layer paths: {"thinker.model.", "language_model.model."}.
+  std::vector<std::pair<std::string, std::string>> prefix_aliases;
 };
 
 struct Edge {
@@ -80,17 +109,24 @@ struct Edge {
 };
 
 struct Graph {
-  std::string family;   // "qwen_image", "generic"
-  std::string adapter;  // path of the adapter.yaml that made it
+  std::string family;        // "qwen_image", "generic"
+  std::string variant;       // "wan22_ti2v_5b"; the family where it has none
+  std::string adapter;       // path of the adapter.yaml that made it
   bool family_known = true;  // false: the generic adapter; says so in every report
   std::vector<GraphComponent> components;
   std::vector<Edge> edges;
   std::vector<Layer> layers;  // by component, then in checkpoint order of their first tensor
+  // Components of the family that this checkpoint lacks: maps may keep them, not quantize them.
+  std::vector<std::string> absent_components;
   std::vector<std::string> notes;
-  Node support;               // support levels of the family, as data
+  Node support;  // support levels of the family, method → level
 
   Node to_node() const;
 };
+
+/// Where the adapters of a program lie: ../share/loadstone/model_adapters beside its folder, in the
+/// build tree and installed alike.
+std::string adapters_dir(const std::string& program_dir);
 
 /// Makes the graph: recognises the family by the adapters under `adapters_dir` (one folder a
 /// family with adapter.yaml; "generic" applies when none does).
