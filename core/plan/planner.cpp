@@ -207,6 +207,7 @@ class Planner {
                                 "found quantize, expected decode, keep or unsupported", ""});
     }
     plan.config = wish.config;
+    if (layer.in == 0) layer.in = asked.answer.work.in;  // packed: only the method can tell
     Status adopted = adopt_answer(component_of(layer), layer, asked, plan);
     if (!adopted.ok()) return refuse(wish, std::move(adopted).error());
     if (!plan_.options.repack) {

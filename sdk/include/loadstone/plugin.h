@@ -262,6 +262,7 @@ typedef struct ls_work {
    * Infinity: no bound (a static scale that saturates). */
   double weight_error;
   double activation_error;
+  uint64_t in; /* columns of a group's matrix, where layer->in was 0 (packed); else 0 or the same */
 } ls_work;
 
 /* ---- producing ------------------------------------------------------------------------------ */
