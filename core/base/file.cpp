@@ -47,6 +47,7 @@ FileIdentity identity_of(const struct stat& status) {
       .inode = status.st_ino,
       .nbytes = static_cast<uint64_t>(status.st_size),
       .mtime_ns = status.st_mtim.tv_sec * int64_t{1'000'000'000} + status.st_mtim.tv_nsec,
+      .named = status.st_nlink > 0,
   };
 }
 
@@ -196,16 +197,21 @@ FileSystem& system_files() {
   return instance;
 }
 
-Result<std::string> read_text(FileSystem& files, const std::string& path, uint64_t max_nbytes) {
-  LS_TRY(const std::unique_ptr<File> file, files.open(path));
-  LS_TRY(const FileIdentity identity, file->identity());
+Result<std::string> read_text(const File& file, uint64_t max_nbytes) {
+  LS_TRY(const FileIdentity identity, file.identity());
   if (identity.nbytes > max_nbytes) {
-    return Error{Code::invalid_checkpoint, "file is too large", shown(path),
-                 fmt::format("found {} bytes, expected at most {}", identity.nbytes, max_nbytes)};
+    return Error{
+        Code::invalid_checkpoint, "file is too large", shown(file.path()),
+        fmt::format("found {} bytes, expected at most {}", identity.nbytes, max_nbytes)};
   }
   std::string text(identity.nbytes, '\0');
-  LS_CHECK(file->read_exact(std::as_writable_bytes(std::span(text)), 0));
+  LS_CHECK(file.read_exact(std::as_writable_bytes(std::span(text)), 0));
   return text;
+}
+
+Result<std::string> read_text(FileSystem& files, const std::string& path, uint64_t max_nbytes) {
+  LS_TRY(const std::unique_ptr<File> file, files.open(path));
+  return read_text(*file, max_nbytes);
 }
 
 }  // namespace loadstone

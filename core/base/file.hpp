@@ -21,6 +21,7 @@ struct FileIdentity {
   uint64_t inode = 0;
   uint64_t nbytes = 0;
   int64_t mtime_ns = 0;
+  bool named = true;  // some folder still holds it: false after a rename over it or a removal
   bool operator==(const FileIdentity&) const = default;
 };
 
@@ -79,5 +80,6 @@ FileSystem& system_files();
 
 /// Whole content of a small file, at most `max_nbytes` (refused beyond, before allocation).
 Result<std::string> read_text(FileSystem& files, const std::string& path, uint64_t max_nbytes);
+Result<std::string> read_text(const File& file, uint64_t max_nbytes);
 
 }  // namespace loadstone

@@ -25,7 +25,7 @@ using Shape = boost::container::small_vector<uint64_t, 4>;
 struct TensorEntry {
   std::string name;  // as stored
   DType dtype = DType::invalid;
-  Shape shape;  // outermost first (GGUF's order is turned round by its reader)
+  Shape shape;        // outermost first (GGUF's order is turned round by its reader)
   uint32_t file = 0;  // index into Checkpoint::files
   uint64_t offset = 0;
   uint64_t nbytes = 0;
@@ -39,11 +39,16 @@ struct FileEntry {
 };
 
 /// A quantization declaration found beside the tensors: `origin` says where by the plugin
-/// interface's names ("quantization_config", "hf_quant_config.json",
-/// "quant_model_description.json", "gguf", a header metadata key, a marker tensor).
+/// interface's names: a config key ("quantization_config"), a side file ("hf_quant_config.json",
+/// "quant_model_description.json", whatever the file's own suffix), "gguf", header metadata
+/// ("metadata:_quantization_metadata") or marker tensors ("marker:scaled_fp8": map of the prefix
+/// to dtype and shape; "marker:comfy_quant": map of the layer to what its marker says).
+/// A side file that repeats config.json's declaration word for word is not listed twice.
 struct Declaration {
   std::string origin;
   std::string path;  // file that holds it, as the user sees it
+  std::string
+      scope;  // config key path of the sub-model it stands in ("thinker_config"), "" if none
   Node value;
 };
 
@@ -51,9 +56,11 @@ struct Declaration {
 struct Component {
   std::string name;
   std::string folder;
+  std::string source;      // folder, or file, that its tensors come from, as the user sees it
   std::string class_name;  // from model_index.json or config.json ("_class_name", architectures[0])
   std::string library;     // "diffusers", "transformers", "" if unknown
-  Node config;             // config.json (null if there is none)
+  Node config;             // config.json (null if there is none); of a GGUF set, its metadata
+  Node metadata;           // map of header metadata (safetensors `__metadata__`), or null
   std::vector<TensorEntry> tensors;  // by file, then by offset
   std::vector<Declaration> declarations;
 
@@ -61,10 +68,10 @@ struct Component {
 };
 
 enum class Layout : uint8_t {
-  diffusers,      // model_index.json and a folder a component
-  transformers,   // one root with config.json
-  single_file,    // one safetensors file or GGUF set
-  cascade,        // high_noise_model/ and low_noise_model/, or transformer*/ without weights index
+  diffusers,     // model_index.json and a folder a component
+  transformers,  // one root with config.json
+  single_file,   // one safetensors file or GGUF set
+  cascade,       // component folders without model_index.json: high_noise_model/, transformer_2/
 };
 
 std::string_view to_string(Layout layout);
@@ -73,7 +80,7 @@ struct Checkpoint {
   std::string path;  // as the user gave it
   std::string root;  // resolved absolute folder (or the file's folder)
   Layout layout = Layout::transformers;
-  Node model_index;  // model_index.json, or null
+  Node model_index;                   // model_index.json, or null
   std::vector<Component> components;  // in model_index order; a root is one component named ""
   std::vector<FileEntry> files;
   std::vector<std::string> notes;  // accepted oddities, for `inspect`
@@ -88,6 +95,11 @@ struct OpenOptions {
   uint64_t max_header_nbytes = 100'000'000;  // security checklist S02
   bool lenient = false;                      // what the checklist marks [L]
 };
+
+/// Fails ("file changed while reading") unless every file still is what it was when its header was
+/// read: size, modification time, and that it has not been replaced under its name (S42).
+Status check_unchanged(const Checkpoint& checkpoint);
+Status check_unchanged(const FileEntry& entry);
 
 /// Opens a folder, a single file, or a hub name ("Qwen/Qwen-Image", optionally "@revision") in the
 /// local cache. Reads headers and JSON only.
