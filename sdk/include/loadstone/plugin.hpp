@@ -52,7 +52,9 @@
 
 #include <loadstone/plugin/apply.hpp>
 #include <loadstone/plugin/config.hpp>
+#include <loadstone/plugin/decode.hpp>
 #include <loadstone/plugin/floats.hpp>
+#include <loadstone/plugin/handles.hpp>
 #include <loadstone/plugin/host.hpp>
 #include <loadstone/plugin/ignored.hpp>
 #include <loadstone/plugin/layer.hpp>

@@ -48,6 +48,7 @@ class Plan {
   bool needs_value(const Tensor& tensor) {
     if (tensor.value != nullptr) return true;
     add(tensor, LS_SOURCE_NEEDS_VALUE, 0, tensor.rows(), 1, 0);
+    asks_ = true;
     return false;
   }
   uint32_t source(const ls_source& source) {
@@ -114,7 +115,13 @@ class Plan {
   }
 
   const std::vector<ls_stored>& all_stored() const { return stored_; }
+  const std::vector<ls_source>& all_sources() const { return sources_; }
+  const std::vector<ls_identity>& all_identities() const { return identities_; }
+  const std::vector<std::pair<uint32_t, std::string>>& all_unused() const { return unused_; }
+  const ls_work& work() const { return work_; }
   uint32_t verdict() const { return work_.verdict; }
+  /// Whether it asks for values first; then the rest of the answer doesn't count.
+  bool asks() const { return asks_; }
 
   /// Tells the host.
   void send(ls_sink* sink) {
@@ -152,6 +159,7 @@ class Plan {
   }
 
   ls_work work_;
+  bool asks_ = false;
   std::string reason_, kernel_;
   std::deque<std::string> names_;
   std::vector<ls_source> sources_;

@@ -1,174 +1,9 @@
 // Fills the ls_method table from the static functions and nested types of a class.
 #pragma once
 
-#include <array>
-#include <concepts>
-#include <memory>
-
-#include "apply.hpp"
-#include "config.hpp"
-#include "ignored.hpp"
-#include "save.hpp"
+#include "handles.hpp"
 
 namespace loadstone::sdk::detail {
-
-struct NoConfig {};
-
-template <typename M>
-struct ConfigOf {
-  using type = NoConfig;
-};
-template <typename M>
-requires requires { typename M::Config; }
-struct ConfigOf<M> {
-  using type = typename M::Config;
-};
-
-/// What ls_config is: the method's own Config and what the wrapper's defaults need.
-template <typename M>
-struct ConfigBox {
-  typename ConfigOf<M>::type config;
-  std::vector<std::string> ignored_layers;
-  std::string json;
-};
-
-// Which entries a class offers.
-template <typename M>
-concept HasSession = requires {
-  typename M::Session;
-};
-template <typename M>
-concept HasFeed = requires(const typename ConfigOf<M>::type& c, const Layer& l, const Begin& b,
-                           const Piece& p) {
-  M::feed(c, l, b, p);
-};
-template <typename M>
-concept HasProduce = requires(const typename ConfigOf<M>::type& c, const Layer& l, const Begin& b) {
-  M::produce(c, l, b);
-};
-template <typename M>
-concept HasDequantize = requires(const typename ConfigOf<M>::type& c, const Layer& l,
-                                 const Rows& r) {
-  M::dequantize(c, l, r);
-};
-template <typename M>
-concept HasBound = requires {
-  typename M::Bound;
-};
-
-/// The session of a method without state of its own.
-template <typename M>
-struct PlainSession {
-  const typename ConfigOf<M>::type& config;
-  const Layer& layer;
-  const Begin& begin;
-
-  void feed(const Piece& piece) {
-    if constexpr (HasFeed<M>) {
-      M::feed(config, layer, begin, piece);
-    } else {
-      fail(LS_INVALID_ARGUMENT, "this method takes no pieces");
-    }
-  }
-  void end() {
-    if constexpr (HasProduce<M>) M::produce(config, layer, begin);
-  }
-};
-
-template <typename M>
-struct SessionOf {
-  using type = PlainSession<M>;
-};
-template <HasSession M>
-struct SessionOf<M> {
-  using type = typename M::Session;
-};
-
-/// What ls_session is.
-template <typename M>
-struct SessionBox {
-  SessionBox(const ConfigBox<M>& box, const ls_layer* from, const ls_begin* arrays)
-      : config(box.config), layer(from), begin(arrays), session{box.config, layer, begin} {}
-  const typename ConfigOf<M>::type& config;
-  Layer layer;
-  Begin begin;
-  typename SessionOf<M>::type session;
-};
-
-/// The default bound layer: dequantize and the host's product.
-template <typename M>
-struct PlainBound {
-  PlainBound(const typename ConfigOf<M>::type& config, const Binding& binding)
-      : config_(config),
-        binding_(binding),
-        blockwise_(binding.layer.kind(), binding.layer.groups(), binding.layer.out(),
-                   binding.layer.in()) {
-    if (binding.target.cuda()) fail(LS_UNSUPPORTED, "this method has no CUDA kernel");
-  }
-  void sizes(uint32_t, uint64_t m, ls_sizes& out) const {
-    out.workspace_nbytes = blockwise_.workspace_nbytes(m);
-  }
-  void apply(const ls_apply& call) const {
-    blockwise_.run(call, [this](uint32_t group, uint64_t begin, uint64_t count, float* out) {
-      ls_rows rows = make<ls_rows>();
-      rows.group = group;
-      rows.place = LS_PLACE_HOST;
-      rows.note = binding_.note;
-      rows.row_begin = begin;
-      rows.row_count = count;
-      rows.stored = stored_.data();
-      rows.stored_count = stored_.size();
-      rows.out = out;
-      M::dequantize(config_, binding_.layer, Rows(&rows, binding_.layer.in()));
-    });
-  }
-  /// The pointers must outlive bind's arrays.
-  void keep(std::vector<const ls_buffer*> stored) { stored_ = std::move(stored); }
-
- private:
-  const typename ConfigOf<M>::type& config_;
-  Binding binding_;
-  BlockwiseApply blockwise_;
-  std::vector<const ls_buffer*> stored_;
-};
-
-template <typename M>
-struct BoundOf {
-  using type = PlainBound<M>;
-};
-template <HasBound M>
-struct BoundOf<M> {
-  using type = typename M::Bound;
-};
-
-/// What ls_bound is. Buffers are copied: bind's arrays needn't outlive the call.
-template <typename M>
-struct BoundBox {
-  BoundBox(const ConfigBox<M>& box, const ls_layer* from, const ls_target* to, uint64_t note,
-           const ls_buffer* const* stored, uint64_t count)
-      : layer(from),
-        buffers(copy(stored, count)),
-        pointers(point(buffers)),
-        bound(box.config, Binding{layer, Target{copy_in(to)}, note,
-                                  Buffers(pointers.data(), pointers.size())}) {
-    if constexpr (!HasBound<M>) bound.keep(pointers);
-  }
-  static std::vector<ls_buffer> copy(const ls_buffer* const* stored, uint64_t count) {
-    std::vector<ls_buffer> out;
-    for (uint64_t i = 0; i < count; ++i) out.push_back(copy_in(stored[i]));
-    return out;
-  }
-  static std::vector<const ls_buffer*> point(const std::vector<ls_buffer>& buffers) {
-    std::vector<const ls_buffer*> out;
-    for (const ls_buffer& buffer : buffers) out.push_back(&buffer);
-    return out;
-  }
-
-  Layer layer;
-  std::vector<ls_buffer> buffers;
-  std::vector<const ls_buffer*> pointers;
-  typename BoundOf<M>::type bound;
-};
 
 template <typename M>
 class Table {
@@ -183,8 +18,8 @@ class Table {
   using Box = ConfigBox<M>;
 
   static const Box& box(const ls_config* config) { return *reinterpret_cast<const Box*>(config); }
-  static SessionBox<M>& session(ls_session* handle) {
-    return *reinterpret_cast<SessionBox<M>*>(handle);
+  static AnySession<M>& session(ls_session* handle) {
+    return *reinterpret_cast<AnySession<M>*>(handle);
   }
   static const BoundBox<M>& bound(const ls_bound* handle) {
     return *reinterpret_cast<const BoundBox<M>*>(handle);
@@ -231,15 +66,13 @@ class Table {
   }
 
   static void fill_production(ls_method& out) {
-    if constexpr (HasSession<M> || HasFeed<M> || HasProduce<M>) {
+    if constexpr (HasSession<M> || HasFeed<M> || HasProduce<M> || kWrapperDecodes<M>) {
       out.begin = begin;
       out.feed = feed;
       out.end = end;
       out.abort = [](ls_session* handle) { delete &session(handle); };
     }
-    if constexpr (requires(const Config& c, const Layer& l, void* a, const void* b) {
-                    M::merge(c, l, uint32_t{}, a, b);
-                  }) {
+    if constexpr (HasMerge<M>) {
       out.merge = merge;
     }
     if constexpr (HasDequantize<M>) out.dequantize = dequantize;
@@ -318,7 +151,28 @@ class Table {
       out.unsupported("this method has no CUDA kernel");
       return;
     }
+    if constexpr (kWrapperDecodes<M>) {
+      if (layer.wants_decode()) {
+        if (is_plain(layer)) return out.keep("not quantized in the checkpoint");
+        return plan_decode(layer, plan_inner(config, layer), out);
+      }
+    }
     M::plan(config.config, layer, target, out);
+  }
+
+  /// What the method would do if it were to quantize a layer that is to be decoded.
+  static Plan plan_inner(const Box& config, const Layer& layer) {
+    const QuantizedView quantized(layer);
+    Plan inner;
+    M::plan(config.config, quantized.layer(), cpu_target(), inner);
+    return inner;
+  }
+
+  static Target cpu_target() {
+    Target cpu{make<ls_target>()};
+    cpu.kind = LS_TARGET_CPU;
+    cpu.name = "cpu";
+    return cpu;
   }
 
   static int32_t plan_layer(const ls_config* config, const ls_layer* from, const ls_target* target,
@@ -335,33 +189,35 @@ class Table {
   static int32_t begin(const ls_config* config, const ls_layer* layer, const ls_begin* arrays,
                        ls_session** out) {
     return guarded([&] {
-      *out = reinterpret_cast<ls_session*>(
-          std::make_unique<SessionBox<M>>(box(config), layer, arrays).release());
+      std::unique_ptr<AnySession<M>> made;
+      if constexpr (kWrapperDecodes<M>) {
+        const Layer view(layer);
+        if (view.wants_decode()) {
+          made = std::make_unique<DecodeSession<M>>(box(config), layer, arrays,
+                                                    plan_inner(box(config), view));
+        }
+      }
+      if (!made) made = std::make_unique<QuantizeSession<M>>(box(config), layer, arrays);
+      *out = reinterpret_cast<ls_session*>(made.release());
     });
   }
 
   static int32_t feed(ls_session* handle, const ls_piece* piece) {
-    return guarded([&] {
-      auto& s = session(handle);
-      s.session.feed(Piece(piece, s.layer, s.begin));
-    });
+    return guarded([&] { session(handle).feed(piece); });
   }
 
   static int32_t merge(const ls_session* handle, void* into, const void* from) {
     return guarded([&] {
-      const auto& s = *reinterpret_cast<const SessionBox<M>*>(handle);
-      M::merge(s.config, s.layer, s.begin.group_count(), into, from);
+      const auto& made =
+          static_cast<const QuantizeSession<M>&>(*reinterpret_cast<const AnySession<M>*>(handle));
+      M::merge(made.config, made.layer, made.begin.group_count(), into, from);
     });
   }
 
   static int32_t end(ls_session* handle, const void* stat, uint32_t trouble) {
     return guarded([&] {
-      const std::unique_ptr<SessionBox<M>> owned(&session(handle));
-      if constexpr (requires { owned->session.end(stat, trouble); }) {
-        owned->session.end(stat, trouble);
-      } else if constexpr (requires { owned->session.end(); }) {
-        owned->session.end();
-      }
+      const std::unique_ptr<AnySession<M>> owned(&session(handle));
+      owned->end(stat, trouble);
     });
   }
 
@@ -371,6 +227,9 @@ class Table {
       const Rows wanted(rows, layer.in());
       if (wanted.raw().raw != 0 && wanted.raw().has_in_scale != nullptr) {
         *wanted.raw().has_in_scale = 0;
+      }
+      if constexpr (kWrapperDecodes<M>) {
+        if (layer.wants_decode()) return dequantize_plain(layer, wanted);
       }
       M::dequantize(box(config).config, layer, wanted);
     });
@@ -426,11 +285,8 @@ class Table {
 
   /// What is stored, by planning again: plans are pure.
   static Plan replan(const Box& config, const Layer& layer) {
-    Target cpu{make<ls_target>()};
-    cpu.kind = LS_TARGET_CPU;
-    cpu.name = "cpu";
     Plan plan;
-    plan_into(config, layer, cpu, plan);
+    plan_into(config, layer, cpu_target(), plan);
     return plan;
   }
 
