@@ -8,7 +8,7 @@
 #include "compare_flags.hpp"
 #include "compare_models.hpp"
 #include "exit_code.hpp"
-#include "output_file.hpp"
+#include "outputs.hpp"
 #include "runtime/compare/png.hpp"
 #include "runtime/compare/report.hpp"
 #include "table.hpp"
@@ -18,16 +18,16 @@ namespace {
 
 /// Everything that will be written, reserved before the work.
 struct Outputs {
-  std::optional<OutputFile> json, report;
+  std::optional<Output> json, report;
   std::optional<OutputFolder> reference, candidate;
 };
 
 Result<Outputs> reserve_outputs(const CompareOptions& options) {
   Outputs out;
-  LS_TRY(OutputFile json, OutputFile::reserve(options.output_json, Parents::create));
+  LS_TRY(Output json, Output::reserve_with_folders(options.output_json));
   out.json.emplace(std::move(json));
   if (options.report) {
-    LS_TRY(OutputFile report, OutputFile::reserve(*options.report, Parents::create));
+    LS_TRY(Output report, Output::reserve_with_folders(*options.report));
     out.report.emplace(std::move(report));
   }
   if (options.save_output_dir) {
@@ -45,7 +45,7 @@ Result<std::vector<std::string>> save_pictures(const std::string& folder,
   for (size_t i = 0; i < frames.size(); ++i) {
     paths.push_back(fmt::format("{}/image_{}.png", folder, i));
     LS_TRY(const std::string png, compare::encode_png(frames[i]));
-    LS_TRY(OutputFile file, OutputFile::reserve(paths.back()));
+    LS_TRY(Output file, Output::reserve(paths.back()));
     LS_CHECK(file.write(png));
   }
   return paths;

@@ -6,7 +6,7 @@
 #include "exit_code.hpp"
 #include "interrupt.hpp"
 #include "load/loaded_model.hpp"
-#include "output_file.hpp"
+#include "outputs.hpp"
 #include "progress_line.hpp"
 #include "session.hpp"
 #include "table.hpp"
@@ -41,9 +41,9 @@ std::string for_people(const load::LoadedModel& model) {
 }  // namespace
 
 Result<int> run(const LoadOptions& options) {
-  std::optional<OutputFile> file;
+  std::optional<Output> file;
   if (options.report) {
-    LS_TRY(OutputFile reserved, OutputFile::reserve(*options.report));
+    LS_TRY(Output reserved, Output::reserve(*options.report));
     file.emplace(std::move(reserved));
   }
   LS_TRY(Engine engine, open_engine(options.common));
