@@ -78,20 +78,14 @@ void fp8_quantize_tensor(const float* w, float scale, float amax, uint8_t* codes
   }
 }
 
-void fp8_quantize_band(const float* w, size_t rows, size_t k, size_t block_columns, uint8_t* codes,
-                       float* scales, Cpu cpu) {
-  for (size_t begin = 0, block = 0; begin < k; begin += block_columns, ++block) {
-    const size_t n = std::min(block_columns, k - begin);
-    float amax = 0.0f;
-    for (size_t r = 0; r < rows; ++r) {
-      amax = std::max(amax, max_magnitude(w + r * k + begin, n, cpu));
-    }
-    scales[block] = fp8_block_scale(amax);
-    const float factor = 1.0f / scales[block];
-    for (size_t r = 0; r < rows; ++r) {
-      encode_product_for(cpu)(w + r * k + begin, factor, codes + r * k + begin, n);
-    }
+float fp8_quantize_block(const float* w, size_t rows, size_t columns, uint8_t* codes, size_t stride,
+                         Cpu cpu) {
+  const float scale = fp8_block_scale(max_magnitude(w, rows * columns, cpu));
+  const float factor = 1.0f / scale;
+  for (size_t r = 0; r < rows; ++r) {
+    encode_product_for(cpu)(w + r * columns, factor, codes + r * stride, columns);
   }
+  return scale;
 }
 
 void fp8_dequantize(const uint8_t* codes, float scale, float* out, size_t n, Cpu cpu) {

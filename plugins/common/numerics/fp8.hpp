@@ -37,10 +37,9 @@ float fp8_quantize_row(const float* w, uint8_t* codes, size_t n, Cpu cpu = cpu_i
 /// n values of a tensor whose scale is `scale` (fp8_tensor_scale of the whole tensor's amax).
 void fp8_quantize_tensor(const float* w, float scale, float amax, uint8_t* codes, size_t n,
                          Cpu cpu = cpu_in_use());
-/// A band of at most block_rows rows of k values, dense: one scale for each block_columns columns
-/// (the last block may be narrower), ceil(k / block_columns) scales.
-void fp8_quantize_band(const float* w, size_t rows, size_t k, size_t block_columns, uint8_t* codes,
-                       float* scales, Cpu cpu = cpu_in_use());
+/// One block of rows × columns values, dense; its codes go `stride` bytes a row. Returns its scale.
+float fp8_quantize_block(const float* w, size_t rows, size_t columns, uint8_t* codes, size_t stride,
+                         Cpu cpu = cpu_in_use());
 /// out = value(code)·scale, one product an element.
 void fp8_dequantize(const uint8_t* codes, float scale, float* out, size_t n,
                     Cpu cpu = cpu_in_use());

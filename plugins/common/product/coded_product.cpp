@@ -1,0 +1,152 @@
+#include "common/product/coded_product.hpp"
+
+#include <loadstone/plugin.hpp>
+
+#include "common/codecs/half.hpp"
+#include "common/kernel.hpp"
+#include "common/product/rows.hpp"
+#include "common/product/tiles.hpp"
+
+namespace loadstone::common {
+namespace {
+
+// ---- the float path: panels of W rows, decoded, through the host's product ----
+constexpr uint64_t kPanelElements = 1u << 20;  // 4 MiB of float32: a large cache's worth
+constexpr uint64_t kChunkRows = 16;            // of a panel, one task
+
+uint64_t panel_rows(const CodedShape& s) {
+  const uint64_t rows = kPanelElements / std::max<uint64_t>(s.k, 1);
+  return std::clamp<uint64_t>(rows, std::min<uint64_t>(64, s.n), std::max<uint64_t>(s.n, 1));
+}
+uint64_t chunks_of(const CodedShape& s) { return ceil_div(panel_rows(s), kChunkRows); }
+
+LOADSTONE_INLINE void scale_values_body(const float* __restrict in, float s, float* __restrict out,
+                                        size_t n) {
+  for (size_t i = 0; i < n; ++i) out[i] = in[i] * s;
+}
+LOADSTONE_INLINE void finish_row_body(float sx, const float* __restrict sw,
+                                      const float* __restrict bias, float* __restrict acc,
+                                      size_t n) {
+  for (size_t i = 0; i < n; ++i) acc[i] = sx * (sw[i] * acc[i]) + bias[i];
+}
+LOADSTONE_INLINE void add_bias_body(const float* __restrict bias, float* __restrict acc, size_t n) {
+  for (size_t i = 0; i < n; ++i) acc[i] += bias[i];
+}
+
+LOADSTONE_KERNEL(scale_values, (const float* in, float s, float* out, size_t n), (in, s, out, n))
+LOADSTONE_KERNEL(finish_row, (float sx, const float* sw, const float* bias, float* acc, size_t n),
+                 (sx, sw, bias, acc, n))
+LOADSTONE_KERNEL(add_bias, (const float* bias, float* acc, size_t n), (bias, acc, n))
+
+/// value·scale by groups, in place.
+void scale_groups(float* values, const float* scales, const CodedShape& s) {
+  for (uint64_t g = 0; g < s.groups(); ++g) {
+    const uint64_t begin = g * s.group;
+    float* at = values + begin;
+    scale_values_for(cpu_in_use())(at, scales[g], at, std::min(s.group, s.k - begin));
+  }
+}
+
+void host_product(const float* x, const float* w, float* y, uint64_t m, uint64_t n, uint64_t k) {
+  ls_gemm gemm = sdk::make<ls_gemm>();
+  gemm.dtype = LS_DTYPE_F32;
+  gemm.place = LS_PLACE_HOST;
+  gemm.m = m;
+  gemm.n = n;
+  gemm.k = k;
+  gemm.x = x;
+  gemm.w = w;
+  gemm.y = y;
+  if (sdk::host().gemm == nullptr) sdk::fail(LS_UNSUPPORTED, "this host offers no product");
+  sdk::check_host(sdk::host().gemm(&gemm), "gemm");
+}
+
+}  // namespace
+
+CodedProduct::CodedProduct(CodedShape shape) : CodedProduct(shape, tiles_available()) {}
+CodedProduct::CodedProduct(CodedShape shape, bool on_tiles) : shape_(shape), on_tiles_(on_tiles) {}
+
+const char* CodedProduct::path() const { return on_tiles_ ? "amx_bf16" : "host_f32"; }
+
+uint64_t CodedProduct::activation_nbytes(uint64_t m) const {
+  if (on_tiles_) return tiles::activation_nbytes(shape_, m);
+  return (m * shape_.k + m * shape_.groups()) * sizeof(float);
+}
+
+uint64_t CodedProduct::workspace_nbytes(uint64_t m) const {
+  if (on_tiles_) return tiles::workspace_nbytes(shape_);
+  const uint64_t prepare = kMaxTasks * shape_.k * sizeof(float);
+  const uint64_t rows = panel_rows(shape_);
+  const uint64_t halves = round_up(chunks_of(shape_) * shape_.k * sizeof(uint16_t), 64);
+  const uint64_t apply = (rows * shape_.k + m * rows + 2 * rows) * sizeof(float) + halves;
+  return std::max(prepare, apply);
+}
+
+void CodedProduct::prepare(const ls_apply& call, const QuantizeRow& quantize,
+                           void* activation) const {
+  if (on_tiles_) return tiles::prepare(shape_, call, quantize, activation);
+  prepare_floats(call, quantize, static_cast<float*>(activation));
+}
+
+void CodedProduct::apply(const ls_apply& call, const CodedWeight& weight, uint64_t begin,
+                         uint64_t count, const void* activation) const {
+  if (on_tiles_) return tiles::apply(shape_, call, weight, begin, count, activation);
+  apply_floats(call, weight, begin, count, static_cast<const float*>(activation));
+}
+
+// Activation: m rows of k values (times their scales when there are groups), then m·groups scales.
+void CodedProduct::prepare_floats(const ls_apply& call, const QuantizeRow& quantize,
+                                  float* values) const {
+  const CodedShape& s = shape_;
+  float* scales = values + call.m * s.k;
+  auto* room = static_cast<float*>(call.workspace);
+  const uint64_t tasks = std::min(kMaxTasks, call.m);
+  sdk::parallel_for(tasks, [&](uint64_t task) {
+    for (uint64_t i = task; i < call.m; i += tasks) {
+      float* row = values + i * s.k;
+      float* row_scales = scales + i * s.groups();
+      quantize(i, x_row(call, i, s.k, room + task * s.k), row, row_scales);
+      if (s.group != 0) scale_groups(row, row_scales, s);
+    }
+  });
+}
+
+void CodedProduct::apply_floats(const ls_apply& call, const CodedWeight& weight, uint64_t begin,
+                                uint64_t count, const float* values) const {
+  const CodedShape& s = shape_;
+  const float* scales = values + call.m * s.k;
+  const uint64_t rows = panel_rows(s);
+  auto* panel = static_cast<float*>(call.workspace);
+  float* acc = panel + rows * s.k;
+  float* row_scales = acc + call.m * rows;
+  float* bias = row_scales + rows;
+  auto* halves = reinterpret_cast<uint16_t*>(bias + rows);
+  for (uint64_t first = begin; first < begin + count; first += rows) {
+    const uint64_t here = std::min(rows, begin + count - first);
+    sdk::parallel_for(ceil_div(here, kChunkRows), [&](uint64_t chunk) {
+      uint16_t* half = halves + chunk * s.k;
+      for (uint64_t r = chunk * kChunkRows; r < std::min(here, (chunk + 1) * kChunkRows); ++r) {
+        weight.decode(first + r, half);
+        bf16_decode(half, panel + r * s.k, s.k);
+        const float* of_row = weight.scales(first + r);
+        if (s.group != 0) scale_groups(panel + r * s.k, of_row, s);
+        row_scales[r] = of_row[0];
+      }
+    });
+    host_product(values, panel, acc, call.m, here, s.k);
+    bias_row(call, first, here, bias);
+    sdk::parallel_for(ceil_div(call.m, kChunkRows), [&](uint64_t chunk) {
+      for (uint64_t i = chunk * kChunkRows; i < std::min(call.m, (chunk + 1) * kChunkRows); ++i) {
+        float* line = acc + i * here;
+        if (s.group != 0) {
+          add_bias_for(cpu_in_use())(bias, line, here);
+        } else {
+          finish_row_for(cpu_in_use())(scales[i], row_scales, bias, line, here);
+        }
+        narrow(call.y_dtype, line, y_at(call, i, first), here);
+      }
+    });
+  }
+}
+
+}  // namespace loadstone::common
