@@ -33,7 +33,8 @@ function(loadstone_add_library name)
   target_include_directories(loadstone_${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/core>
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/sdk/include>
-    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/loadstone/core>)
   target_link_libraries(loadstone_${name} PUBLIC ${ARG_DEPENDS}
     PRIVATE ${ARG_PRIVATE_DEPENDS} $<BUILD_INTERFACE:loadstone_warnings>)
   set_property(GLOBAL APPEND PROPERTY LOADSTONE_LIBRARIES loadstone_${name})
