@@ -14,7 +14,8 @@
 
 namespace loadstone::load {
 
-/// Host memory of one slab (huge pages where that pays), freed with the model.
+/// Host memory of one slab on a huge page's boundary (huge pages where the system gives them),
+/// freed with the model. Pages come with the first write.
 class HostSlab {
  public:
   static Result<HostSlab> allocate(uint64_t nbytes);
@@ -31,18 +32,22 @@ class HostSlab {
   uint64_t mapped_nbytes_ = 0;
 };
 
+/// Seconds of a phase: of the clock, or summed over threads where several work at once.
 struct PhaseTime {
   std::string name;
   double seconds = 0;
   uint64_t nbytes = 0;
+  bool summed = false;
 };
 
 /// `load --report`: what happened, beside what the plan said.
 struct Report {
   std::vector<PhaseTime> phases;
   uint64_t read_nbytes = 0;
+  uint64_t reads = 0;
   double seconds = 0;
-  uint64_t predicted_peak_host = 0, measured_peak_host = 0;  // accounted bytes
+  double ceiling_nbytes_per_second = 0;  // plain reads afterwards; 0: not measured
+  uint64_t predicted_peak_host = 0, measured_peak_host = 0;       // accounted bytes
   uint64_t resident_peak_nbytes = 0, resident_before_nbytes = 0;  // of the process
   Node to_node(const plan::Plan& plan) const;
 };
@@ -51,9 +56,11 @@ struct Report {
 class LoadedModel {
  public:
   const plan::Plan& plan() const { return *plan_; }
+  std::shared_ptr<const plan::Plan> shared_plan() const { return plan_; }
   const Report& report() const { return report_; }
 
-  /// Bytes of stored tensor `index` of layer plan `layer`.
+  /// Bytes of stored tensor `index` of layer plan `layer` (64-byte aligned; of the packed form
+  /// where the plan has one). Shared tensors have one place.
   std::byte* stored(uint32_t layer, uint32_t index) const;
 
   LoadedModel(std::shared_ptr<const plan::Plan> plan, std::vector<HostSlab> slabs, Report report);
@@ -69,10 +76,13 @@ class LoadedModel {
 struct LoadControl {
   const CancelToken* cancel = nullptr;
   ProgressSink progress;
+  /// Reads up to 1 GiB of the same files again, into reused buffers, for the report.
+  bool measure_ceiling = false;
 };
 
 /// Follows the plan and decides nothing. Errors: io (changed while reading, EIO), cancelled,
-/// resource, and what methods refuse (non-finite weights, illegal codes).
+/// resource, unsupported (a target other than the CPU), and what methods refuse (non-finite
+/// weights, illegal codes). No half-made model is ever returned.
 Result<LoadedModel> load(std::shared_ptr<const plan::Plan> plan, const LoadControl& control = {});
 
 }  // namespace loadstone::load

@@ -42,6 +42,7 @@ Node reads_node(const Plan& plan, const LayerPlan& layer) {
   };
   for (const Value& value : layer.values) add(value.tensor, "planning", value.bytes->size());
   for (const Source& source : layer.sources) {
+    if (source.from_value) continue;
     add(source.tensor, source.resident ? "resident" : "streamed",
         source.row_count * row_nbytes(plan.entry_of(layer, source.tensor)));
   }

@@ -28,7 +28,9 @@ Place first_place(const Plan& plan, const LayerPlan& layer) {
     const formats::TensorEntry& entry = plan.entry_of(layer, tensor);
     first = std::min(first, Place{entry.file, entry.offset});
   };
-  for (const Source& source : layer.sources) take(source.tensor);
+  for (const Source& source : layer.sources) {
+    if (!source.from_value) take(source.tensor);
+  }
   for (const Identity& identity : layer.identities) take(identity.tensor);
   for (const Cast& cast : layer.casts) take(cast.tensor);
   return first;
@@ -169,6 +171,7 @@ uint64_t rows_per_piece(uint64_t row, uint64_t granule, uint64_t slot_nbytes) {
 uint64_t source_nbytes(const Plan& plan, const LayerPlan& layer) {
   uint64_t sum = 0;
   for (const Source& source : layer.sources) {
+    if (source.from_value) continue;
     sum += source.row_count * row_nbytes(plan.entry_of(layer, source.tensor));
   }
   for (const Identity& identity : layer.identities) sum += identity.rows * identity.row_nbytes;
@@ -186,11 +189,12 @@ LayerCost cost_of(const Plan& plan, const LayerPlan& layer, uint64_t slot_nbytes
   bool held = layer.passes == 2 && !layer.reread;
   uint64_t assembly = 0;
   for (const Source& source : layer.sources) {
+    if (source.from_value) continue;
     uint64_t row = row_nbytes(plan.entry_of(layer, source.tensor));
     uint64_t nbytes = source.row_count * row;
     if (source.resident || held) {
       cost.held_nbytes += round64(nbytes);
-      cost.needs_slot |= nbytes < kDirectNbytes;
+      cost.needs_slot |= held || nbytes < kDirectNbytes;
     } else {
       uint64_t piece = std::min(source.granule, source.row_count) * row;
       if (piece > slot_nbytes) assembly = std::max(assembly, round64(piece));
@@ -205,7 +209,8 @@ LayerCost cost_of(const Plan& plan, const LayerPlan& layer, uint64_t slot_nbytes
     feeds |= identity.checked;
     bool contiguous = identity.rows == 1 || (identity.src_stride == identity.row_nbytes &&
                                              identity.dst_stride == identity.row_nbytes);
-    cost.needs_slot |= !contiguous || identity.rows * identity.row_nbytes < kDirectNbytes;
+    cost.needs_slot |=
+        !contiguous || identity.checked || identity.rows * identity.row_nbytes < kDirectNbytes;
   }
   cost.needs_slot |= !layer.casts.empty();
   cost.feed_nbytes = feeds ? round64(layer.feed_scratch) + statistics + assembly : 0;

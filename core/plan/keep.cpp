@@ -1,7 +1,7 @@
 #include "plan/keep.hpp"
 
 #include <algorithm>
-#include <set>
+#include <numeric>
 
 #include "base/text.hpp"
 
@@ -17,9 +17,9 @@ struct Block {
 
 class Keeping {
  public:
-  Keeping(const formats::Component& component, const graph::Layer& layer, DType dtype,
-          LayerPlan& out)
-      : component_(component), layer_(layer), dtype_(dtype), out_(out) {}
+  Keeping(const formats::Component& component, const graph::Layer& layer,
+          const std::vector<uint32_t>& which, DType dtype, LayerPlan& out)
+      : component_(component), layer_(layer), which_(which), dtype_(dtype), out_(out) {}
 
   Status run() {
     for (const std::string& suffix : suffixes()) {
@@ -55,10 +55,9 @@ class Keeping {
 
   std::vector<std::string> suffixes() const {
     std::vector<std::string> out;
-    for (const graph::LayerTensor& tensor : layer_.tensors) {
-      if (std::find(out.begin(), out.end(), tensor.suffix) == out.end()) {
-        out.push_back(tensor.suffix);
-      }
+    for (uint32_t index : which_) {
+      const std::string& suffix = layer_.tensors[index].suffix;
+      if (std::find(out.begin(), out.end(), suffix) == out.end()) out.push_back(suffix);
     }
     return out;
   }
@@ -66,8 +65,8 @@ class Keeping {
   /// Members of one suffix by their rows in the layer; a tensor listed twice counts once.
   std::vector<uint32_t> tensors_of(const std::string& suffix) const {
     std::vector<uint32_t> out;
-    for (uint32_t i = 0; i < layer_.tensors.size(); ++i) {
-      if (layer_.tensors[i].suffix == suffix) out.push_back(i);
+    for (uint32_t index : which_) {
+      if (layer_.tensors[index].suffix == suffix) out.push_back(index);
     }
     std::stable_sort(out.begin(), out.end(), [&](uint32_t a, uint32_t b) {
       const graph::Part& x = layer_.parts[layer_.tensors[a].part];
@@ -163,6 +162,7 @@ class Keeping {
 
   const formats::Component& component_;
   const graph::Layer& layer_;
+  const std::vector<uint32_t>& which_;
   DType dtype_;
   LayerPlan& out_;
 };
@@ -171,7 +171,14 @@ class Keeping {
 
 Status keep_layer(const formats::Component& component, const graph::Layer& layer, DType dtype,
                   LayerPlan& out) {
-  return Keeping(component, layer, dtype, out).run();
+  std::vector<uint32_t> all(layer.tensors.size());
+  std::iota(all.begin(), all.end(), 0u);
+  return keep_tensors(component, layer, all, dtype, out);
+}
+
+Status keep_tensors(const formats::Component& component, const graph::Layer& layer,
+                    const std::vector<uint32_t>& which, DType dtype, LayerPlan& out) {
+  return Keeping(component, layer, which, dtype, out).run();
 }
 
 }  // namespace loadstone::plan

@@ -7,7 +7,12 @@ namespace loadstone::plan {
 
 /// Fills stored tensors with identities, or with casts where `dtype` asks plain floats for
 /// another one (invalid: as stored). Parts of a fused layer are joined as LayerPlan describes.
+/// Errors: invalid_checkpoint (a tensor without a size).
 Status keep_layer(const formats::Component& component, const graph::Layer& layer, DType dtype,
                   LayerPlan& out);
+
+/// The same for some of the layer's tensors (indices into layer.tensors).
+Status keep_tensors(const formats::Component& component, const graph::Layer& layer,
+                    const std::vector<uint32_t>& which, DType dtype, LayerPlan& out);
 
 }  // namespace loadstone::plan

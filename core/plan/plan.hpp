@@ -77,10 +77,12 @@ struct Cast {
   uint64_t elems = 0;
 };
 
-/// A tensor of the layer that a session reads.
+/// A tensor of the layer that a session reads, in the order of the method's answer. `from_value`:
+/// read while planning; it is handed over as resident.
 struct Source {
   uint32_t tensor = 0;
   bool resident = false;
+  bool from_value = false;
   uint64_t tag = 0, row_begin = 0, row_count = 0, granule = 1;
 };
 
@@ -96,6 +98,7 @@ struct Value {
 /// the module itself is "weight"). Parts of a fused layer are laid one after the other, in the
 /// order of their rows in the layer, where dtype and row shape allow it: "weight" is then
 /// (out, in), (groups, out, in) for experts. Otherwise each has its own, "<shard>.<suffix>".
+/// A bias that the host adds to a method's product is stored by the same rule.
 struct LayerPlan {
   uint32_t layer = 0;  // index into Plan::graph.layers (after splits)
   Decision decision = Decision::keep;
@@ -111,8 +114,11 @@ struct LayerPlan {
   uint32_t bias = LS_BIAS_BY_HOST;
   uint64_t note = 0;
   uint64_t stat_nbytes = 0, session_scratch = 0, feed_scratch = 0;
+  uint64_t in = 0;       // columns of the weight as a matrix; 0 for kind other
+  bool session = false;  // needs begin … end of its method
   std::vector<Source> sources;
   std::vector<Stored> stored;
+  uint32_t method_stored = 0;  // the first of them are the method's; then the host's ("bias")
   std::vector<Identity> identities;
   std::vector<Cast> casts;
   std::vector<std::pair<uint32_t, std::string>> unused;
@@ -124,8 +130,6 @@ struct LayerPlan {
 
   /// The stored tensor of that name, or -1.
   int64_t find_stored(std::string_view name) const;
-  /// Needs begin … end of its method.
-  bool has_session() const { return config != nullptr && decision != Decision::split; }
 };
 
 /// One contiguous allocation per component.

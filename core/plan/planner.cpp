@@ -171,6 +171,7 @@ class Planner {
     plan.overrode = wish.routed->overrode;
     plan.split_from = wish.split_from;
     plan.load_dtype = load_dtype(layer);
+    plan.in = layer.in;
     plan.want = wish.routed->wish == Decision::decode ? LS_WANT_DECODE : LS_WANT_QUANTIZE;
     for (const graph::LayerTensor& tensor : layer.tensors) {
       plan.nbytes_before += component_of(layer).tensors[tensor.tensor].nbytes;
@@ -208,7 +209,7 @@ class Planner {
     }
     plan.config = wish.config;
     if (layer.in == 0) layer.in = asked.answer.work.in;  // packed: only the method can tell
-    Status adopted = adopt_answer(component_of(layer), layer, asked, plan);
+    Status adopted = adopt_answer(component_of(layer), layer, asked, plan_.options.dtype, plan);
     if (!adopted.ok()) return refuse(wish, std::move(adopted).error());
     if (!plan_.options.repack) {
       for (Stored& stored : plan.stored) stored.packed_nbytes = 0;
@@ -331,18 +332,6 @@ Result<Plan> plan_routed(std::shared_ptr<const formats::Checkpoint> checkpoint, 
   return Planner(std::move(checkpoint), std::move(graph), quantization, std::move(routed), registry,
                  target, options)
       .run();
-}
-
-Result<Plan> make_plan(std::shared_ptr<const formats::Checkpoint> checkpoint, graph::Graph graph,
-                       const config::QuantConfig& quantization, plugin::Registry& registry,
-                       const Target& target, const LoadOptions& options) {
-  std::vector<std::string> rules, notes;
-  LS_TRY(auto routed, route(graph, *checkpoint, quantization, registry, &rules, &notes));
-  LS_TRY(Plan plan, plan_routed(std::move(checkpoint), std::move(graph), quantization,
-                                std::move(routed), registry, target, options));
-  plan.rules = std::move(rules);
-  plan.notes.insert(plan.notes.begin(), notes.begin(), notes.end());
-  return plan;
 }
 
 }  // namespace loadstone::plan

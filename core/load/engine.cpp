@@ -1,0 +1,363 @@
+#include "load/engine.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <iterator>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <system_error>
+#include <thread>
+
+#include "base/text.hpp"
+#include "load/cast.hpp"
+#include "load/reads.hpp"
+#include "load/session.hpp"
+#include "plan/flow.hpp"
+
+namespace loadstone::load {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// A unit while it is in flight.
+struct Flight {
+  const plan::Unit* unit = nullptr;
+  std::vector<std::unique_ptr<Session>> sessions;
+  Phase phase = Phase::place;
+  size_t unfinished = 0;  // reads of this phase
+};
+
+struct Task {
+  Flight* flight = nullptr;
+  Read read;
+};
+
+class Engine {
+ public:
+  Engine(const plan::Plan& plan, const plan::Flow& flow, std::span<const uint32_t> order,
+         const StoredPlace& place, MemoryAccount& account, const LoadControl& control)
+      : plan_(plan),
+        flow_(flow),
+        order_(order),
+        place_(place),
+        account_(account),
+        control_(control) {}
+
+  Result<EngineTotals> run() {
+    for (uint32_t i = 0; i < flow_.slots; ++i) {
+      LS_TRY(Block slot, Block::allocate(account_, flow_.slot_nbytes));
+      free_slots_.push_back(slot.data());
+      slots_.push_back(std::move(slot));
+    }
+    for (uint32_t index : order_) {
+      const plan::LayerPlan& layer = plan_.layers[index];
+      total_nbytes_ += plan::source_nbytes(plan_, layer);
+    }
+    progress(0);
+    std::vector<std::thread> threads;
+    try {
+      for (unsigned i = 1; i < flow_.workers; ++i) threads.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      // Fewer threads than planned do the same work.
+    }
+    work();
+    for (std::thread& thread : threads) thread.join();
+    if (error_) return *std::move(error_);
+    return totals_;
+  }
+
+ private:
+  void work() {
+    std::unique_lock lock(mutex_);
+    while (true) {
+      if (!error_ && cancelled()) fail(Error{Code::cancelled, "load cancelled", "", "", ""});
+      if (error_ || (next_unit_ == flow_.units.size() && flights_.empty())) break;
+      if (may_admit()) {
+        admit(lock);
+      } else if (auto task = take_ready()) {
+        execute(lock, std::move(*task));
+      } else {
+        wake_.wait_for(lock, std::chrono::milliseconds(100));
+      }
+    }
+    wake_.notify_all();
+  }
+
+  bool cancelled() const { return control_.cancel != nullptr && control_.cancel->cancelled(); }
+
+  void fail(Error error) {
+    if (!error_) error_ = std::move(error);
+    ready_.clear();
+    wake_.notify_all();
+  }
+
+  /// Enough is ready already, or the unit's memory would not fit beside what is in flight.
+  bool may_admit() const {
+    if (next_unit_ == flow_.units.size() || ready_.size() >= flow_.workers) return false;
+    if (flights_.empty()) return true;
+    const plan::Unit& unit = flow_.units[next_unit_];
+    uint64_t feed = std::max(unit.feed_nbytes, feed_in_use_);
+    for (const auto& flight : flights_) feed = std::max(feed, flight->unit->feed_nbytes);
+    return held_in_flight_ + unit.held_nbytes + feed <= flow_.in_flight_nbytes;
+  }
+
+  void admit(std::unique_lock<std::mutex>& lock) {
+    flights_.push_back(std::make_unique<Flight>());
+    Flight& flight = *flights_.back();
+    flight.unit = &flow_.units[next_unit_++];
+    held_in_flight_ += flight.unit->held_nbytes;
+    lock.unlock();
+    auto start = Clock::now();
+    Status status = prepare(flight);
+    std::vector<Read> reads;
+    if (status.ok()) reads = make_reads(plan_, flow_, flight.sessions, Phase::place);
+    double seconds = seconds_since(start);
+    lock.lock();
+    totals_.admit_seconds += seconds;
+    if (!status.ok()) {
+      fail(std::move(status).error());
+      return;
+    }
+    if (reads.empty()) return next_phase(lock, flight);
+    enqueue(flight, std::move(reads));
+  }
+
+  Status prepare(Flight& flight) {
+    for (uint32_t i = 0; i < flight.unit->count; ++i) {
+      uint32_t index = order_[flight.unit->begin + i];
+      const plan::LayerPlan& layer = plan_.layers[index];
+      std::vector<std::byte*> stored;
+      for (uint32_t s = 0; s < layer.stored.size(); ++s) stored.push_back(place_(index, s));
+      flight.sessions.push_back(std::make_unique<Session>(plan_, layer, std::move(stored)));
+      Session& session = *flight.sessions.back();
+      LS_CHECK(session.allocate(account_));
+      if (session.active() && begins_early(layer)) LS_CHECK(session.begin());
+    }
+    return {};
+  }
+
+  /// Goes on to the first later phase that reads something, or to the end.
+  void next_phase(std::unique_lock<std::mutex>& lock, Flight& flight) {
+    while (!error_) {
+      if (flight.phase == Phase::second) return finish(lock, flight);
+      flight.phase = static_cast<Phase>(static_cast<uint8_t>(flight.phase) + 1);
+      std::vector<Read> reads;
+      lock.unlock();
+      Status status;
+      if (flight.phase == Phase::stream) status = begin_late(flight);
+      if (status.ok()) reads = make_reads(plan_, flow_, flight.sessions, flight.phase);
+      lock.lock();
+      if (!status.ok()) return fail(std::move(status).error());
+      if (!reads.empty()) return enqueue(flight, std::move(reads));
+    }
+  }
+
+  void enqueue(Flight& flight, std::vector<Read> reads) {
+    if (error_) return;
+    flight.unfinished = reads.size();
+    std::vector<Task> tasks;
+    for (Read& read : reads) tasks.push_back({&flight, std::move(read)});
+    // Later phases go first: they free what their unit holds.
+    auto at = flight.phase == Phase::place ? ready_.end() : ready_.begin();
+    ready_.insert(at, std::make_move_iterator(tasks.begin()), std::make_move_iterator(tasks.end()));
+    wake_.notify_all();
+  }
+
+  static Status begin_late(Flight& flight) {
+    for (const auto& session : flight.sessions) {
+      if (session->active() && !begins_early(session->layer())) LS_CHECK(session->begin());
+    }
+    return {};
+  }
+
+  void finish(std::unique_lock<std::mutex>& lock, Flight& flight) {
+    lock.unlock();
+    auto start = Clock::now();
+    Status status;
+    for (const auto& session : flight.sessions) {
+      if (status.ok() && session->active()) status = session->end();
+    }
+    flight.sessions.clear();
+    double seconds = seconds_since(start);
+    lock.lock();
+    totals_.end_seconds += seconds;
+    held_in_flight_ -= flight.unit->held_nbytes;
+    flights_.erase(std::find_if(flights_.begin(), flights_.end(),
+                                [&](const auto& other) { return other.get() == &flight; }));
+    if (!status.ok()) return fail(std::move(status).error());
+    wake_.notify_all();
+  }
+
+  /// The first read whose slot and memory are free; takes both.
+  std::optional<Task> take_ready() {
+    for (auto it = ready_.begin(); it != ready_.end(); ++it) {
+      bool slot_free = !it->read.slot || !free_slots_.empty();
+      bool fits = it->read.feed_nbytes == 0 ||
+                  feed_in_use_ + it->read.feed_nbytes + held_in_flight_ <= flow_.in_flight_nbytes;
+      // What is in flight leaves room for the largest feed, so one alone always may.
+      if (!slot_free || !(fits || feed_in_use_ == 0)) continue;
+      Task task = std::move(*it);
+      ready_.erase(it);
+      feed_in_use_ += task.read.feed_nbytes;
+      return task;
+    }
+    return std::nullopt;
+  }
+
+  void execute(std::unique_lock<std::mutex>& lock, Task task) {
+    std::byte* slot = nullptr;
+    if (task.read.slot) {
+      slot = free_slots_.back();
+      free_slots_.pop_back();
+    }
+    lock.unlock();
+    EngineTotals mine;
+    Status status = follow(task.read, slot, mine);
+    lock.lock();
+    if (slot != nullptr) free_slots_.push_back(slot);
+    feed_in_use_ -= task.read.feed_nbytes;
+    add(mine);
+    if (!status.ok()) return fail(std::move(status).error());
+    if (error_) return;
+    if (mine.read_nbytes != 0) progress(mine.read_nbytes);
+    if (--task.flight->unfinished == 0) return next_phase(lock, *task.flight);
+    wake_.notify_one();
+  }
+
+  void add(const EngineTotals& mine) {
+    totals_.read_nbytes += mine.read_nbytes;
+    totals_.reads += mine.reads;
+    totals_.fed_nbytes += mine.fed_nbytes;
+    totals_.read_seconds += mine.read_seconds;
+    totals_.feed_seconds += mine.feed_seconds;
+  }
+
+  /// Called under the lock: never concurrently.
+  void progress(uint64_t nbytes) {
+    done_nbytes_ += nbytes;
+    if (!control_.progress) return;
+    control_.progress({"load", std::min(done_nbytes_, total_nbytes_), total_nbytes_, "bytes"});
+  }
+
+  /// One read with all that follows from it; outside the lock.
+  Status follow(const Read& read, std::byte* slot, EngineTotals& mine) {
+    Block assembly, working;
+    std::byte* into = read.direct != nullptr ? read.direct : slot;
+    if (read.assembly_nbytes != 0) {
+      LS_TRY(assembly, Block::allocate(account_, read.assembly_nbytes));
+      into = assembly.data();
+    }
+    if (read.nbytes != 0) {
+      auto start = Clock::now();
+      bool fresh = read.direct != nullptr && read.items.front().slab;
+      if (fresh) populate(read.direct, read.nbytes);
+      const File& file = *plan_.checkpoint->files[read.file].file;
+      LS_CHECK(file.read_exact({into, read.nbytes}, read.offset));
+      mine.read_seconds += seconds_since(start);
+      mine.read_nbytes += read.nbytes;
+      mine.reads += 1;
+    }
+    auto start = Clock::now();
+    for (const Item& item : read.items) {
+      const std::byte* at = read.nbytes == 0 ? nullptr : into + (item.offset - read.offset);
+      if (read.direct == nullptr && read.nbytes != 0) LS_CHECK(put(item, at));
+      if (!item.feeds) continue;
+      if (working.data() == nullptr) {
+        LS_TRY(working, Block::allocate(account_, read.feed_nbytes - read.assembly_nbytes));
+      }
+      LS_CHECK(feed(item, at, working.data()));
+      mine.fed_nbytes += item.piece.nbytes;
+    }
+    mine.feed_seconds += seconds_since(start);
+    return {};
+  }
+
+  static Status put(const Item& item, const std::byte* at) {
+    switch (item.kind) {
+      case Item::Kind::place:
+        std::memcpy(item.to, at, item.nbytes);
+        break;
+      case Item::Kind::strided:
+        for (uint64_t row = 0; row < item.rows; ++row) {
+          std::memcpy(item.to + row * item.dst_stride, at + row * item.src_stride, item.row_nbytes);
+        }
+        break;
+      case Item::Kind::cast:
+        if (!cast(at, item.from_dtype, item.to, item.to_dtype,
+                  item.nbytes / layout_of(item.from_dtype)->block_nbytes)) {
+          return Error{Code::invalid_checkpoint, "value out of range of the load dtype",
+                       escaped(item.session->path()),
+                       "found " + std::string(name_of(item.from_dtype)) + " values that " +
+                           std::string(name_of(item.to_dtype)) + " can't hold",
+                       ""};
+        }
+        break;
+      case Item::Kind::feed:
+        break;
+    }
+    return {};
+  }
+
+  /// `working`: scratch of the feed, then room for its statistics.
+  static Status feed(const Item& item, const std::byte* at, std::byte* working) {
+    Piece piece = item.piece;
+    if (piece.at == nullptr) piece.at = at;
+    std::byte* statistics = working + plan::round64(item.session->layer().feed_scratch);
+    return item.session->feed(piece, working, statistics);
+  }
+
+  const plan::Plan& plan_;
+  const plan::Flow& flow_;
+  std::span<const uint32_t> order_;
+  const StoredPlace& place_;
+  MemoryAccount& account_;
+  const LoadControl& control_;
+  std::vector<Block> slots_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  // Under the mutex:
+  std::vector<std::byte*> free_slots_;
+  std::deque<Task> ready_;
+  std::vector<std::unique_ptr<Flight>> flights_;
+  size_t next_unit_ = 0;
+  uint64_t held_in_flight_ = 0, feed_in_use_ = 0;
+  uint64_t total_nbytes_ = 0, done_nbytes_ = 0;
+  EngineTotals totals_;
+  std::optional<Error> error_;
+};
+
+}  // namespace
+
+Result<EngineTotals> run_engine(const plan::Plan& plan, const plan::Flow& flow,
+                                std::span<const uint32_t> order, const StoredPlace& place,
+                                MemoryAccount& account, const LoadControl& control) {
+  return Engine(plan, flow, order, place, account, control).run();
+}
+
+Status check_unchanged(const plan::Plan& plan, std::span<const uint32_t> order) {
+  std::set<uint32_t> files;
+  for (uint32_t index : order) {
+    const plan::LayerPlan& layer = plan.layers[index];
+    for (const auto& source : layer.sources) files.insert(plan.entry_of(layer, source.tensor).file);
+    for (const auto& identity : layer.identities) {
+      files.insert(plan.entry_of(layer, identity.tensor).file);
+    }
+    for (const auto& cast : layer.casts) files.insert(plan.entry_of(layer, cast.tensor).file);
+  }
+  for (uint32_t index : files) {
+    LS_CHECK(formats::check_unchanged(plan.checkpoint->files[index]));
+  }
+  return {};
+}
+
+}  // namespace loadstone::load

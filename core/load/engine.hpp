@@ -1,0 +1,37 @@
+// The moving part of a load: threads, ring, admission. `load` and `dequantize` use it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "load/loaded_model.hpp"
+#include "load/memory.hpp"
+#include "plan/plan.hpp"
+
+namespace loadstone::load {
+
+/// The place of a stored tensor (of its packed form if it has one): inside a HostSlab.
+using StoredPlace = std::function<std::byte*(uint32_t layer, uint32_t stored)>;
+
+struct EngineTotals {
+  uint64_t read_nbytes = 0, reads = 0, fed_nbytes = 0;
+  double read_seconds = 0, feed_seconds = 0, admit_seconds = 0, end_seconds = 0;  // over threads
+};
+
+/// Loads the layers of `order`, which `flow` was made for (plan::make_flow).
+///
+/// Units are admitted in order while their memory fits flow.in_flight_nbytes; a read runs once a
+/// ring slot and its feed's memory are free, both taken at once and both given back when it is
+/// done. A thread that holds either waits for nothing but the disk and the method, so a ring of
+/// one slot can't wait on itself.
+/// Errors: the first one met; everything begun is aborted, all memory given back.
+Result<EngineTotals> run_engine(const plan::Plan& plan, const plan::Flow& flow,
+                                std::span<const uint32_t> order, const StoredPlace& place,
+                                MemoryAccount& account, const LoadControl& control);
+
+/// "changed while reading" if size, mtime or inode of a file that `order` read differs from when
+/// its header was read.
+Status check_unchanged(const plan::Plan& plan, std::span<const uint32_t> order);
+
+}  // namespace loadstone::load

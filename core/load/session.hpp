@@ -1,0 +1,78 @@
+// One layer while it loads: its buffers, its method's session, the order of calls.
+#pragma once
+
+#include <mutex>
+#include <vector>
+
+#include "load/memory.hpp"
+#include "plan/plan.hpp"
+
+namespace loadstone::load {
+
+/// A piece of a streamed source, or of a checked identity that lies in its place.
+struct Piece {
+  bool identity = false;
+  uint32_t index = 0;  // into the layer plan's sources or identities
+  uint32_t pass = 1;
+  uint64_t row_begin = 0, row_count = 0, row_stride = 0;
+  const std::byte* at = nullptr;
+  uint64_t nbytes = 0;
+};
+
+/// Threads: `feed` may run at once with itself; all else is alone. Whatever happens, the session
+/// is ended or aborted exactly once. A call out of order is refused with an internal error and
+/// doesn't reach the plugin.
+class Session {
+ public:
+  /// `stored` gives the place of each stored tensor (packed ones: of the packed form), parallel
+  /// to the layer plan's. Plan and account outlive the session.
+  Session(const plan::Plan& plan, const plan::LayerPlan& layer, std::vector<std::byte*> stored);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  const plan::LayerPlan& layer() const { return layer_; }
+  const std::string& path() const { return plan_.layer_of(layer_).path; }
+
+  /// Allocates all that the layer holds until its end.
+  Status allocate(MemoryAccount& account);
+  /// Nothing is fed before all resident sources are in place.
+  Status begin();
+  /// `scratch`: feed_scratch bytes; `statistics`: room for one feed's (both may be null if the
+  /// plan has none).
+  Status feed(const Piece& piece, std::byte* scratch, std::byte* statistics);
+  Status end();
+
+  /// Where the canonical bytes of a stored tensor go.
+  std::byte* canonical(uint32_t stored) const;
+  /// Buffer of a resident or held source, or null.
+  std::byte* source_buffer(uint32_t source) const { return buffers_[source].data(); }
+  /// Fed from memory in the second pass.
+  bool held() const { return layer_.passes == 2 && !layer_.reread; }
+  /// Needs begin … end of its method.
+  bool active() const { return layer_.session; }
+  uint64_t statistics_nbytes() const;
+
+ private:
+  enum class State : uint8_t { fresh, begun, done };
+  struct Arrays;  // what begin points to until end
+
+  template <typename Call>
+  Status call(const char* name, Call&& function) const;
+  Error out_of_order(const char* call) const;
+  Status repack();
+  void release();
+
+  const plan::Plan& plan_;
+  const plan::LayerPlan& layer_;
+  std::vector<std::byte*> stored_;
+  std::vector<Block> buffers_;    // parallel to sources
+  std::vector<Block> canonical_;  // parallel to stored; of those that are packed
+  Block scratch_, statistics_;
+  std::mutex merging_;
+  std::unique_ptr<Arrays> arrays_;
+  ls_session* session_ = nullptr;
+  State state_ = State::fresh;
+};
+
+}  // namespace loadstone::load
