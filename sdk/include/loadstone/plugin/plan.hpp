@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <initializer_list>
+#include <span>
 #include <vector>
 
 #include "layer.hpp"
@@ -26,6 +27,8 @@ class Plan {
   void keep(std::string reason) { decide(LS_VERDICT_KEEP, std::move(reason)); }
   void split(std::string reason) { decide(LS_VERDICT_SPLIT, std::move(reason)); }
   void unsupported(std::string reason) { decide(LS_VERDICT_UNSUPPORTED, std::move(reason)); }
+  /// Why, also where the verdict is to quantize.
+  void reason(std::string text) { reason_ = std::move(text); }
   /// passes, bias, scratch, note, error bounds …
   ls_work& work() { return work_; }
 
@@ -61,6 +64,10 @@ class Plan {
 
   // ---- what lives on ----
   uint32_t stored(std::string name, uint32_t dtype, std::initializer_list<uint64_t> shape,
+                  uint32_t align = 0) {
+    return stored(std::move(name), dtype, std::span(shape.begin(), shape.size()), align);
+  }
+  uint32_t stored(std::string name, uint32_t dtype, std::span<const uint64_t> shape,
                   uint32_t align = 0) {
     ls_stored out = make<ls_stored>();
     out.dtype = dtype;
