@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/dtype.hpp"
@@ -63,6 +64,9 @@ struct Component {
   Node metadata;           // map of header metadata (safetensors `__metadata__`), or null
   std::vector<TensorEntry> tensors;  // by file, then by offset
   std::vector<Declaration> declarations;
+  /// Tensors that the container holds in another shape (a convolution in rows of whole blocks):
+  /// index and true shape.
+  std::vector<std::pair<uint32_t, std::vector<uint64_t>>> reshaped;
 
   const TensorEntry* find(std::string_view tensor_name) const;  // linear; index it for many
 };

@@ -8,6 +8,7 @@
 #include "base/text.hpp"
 #include "formats/content_kind.hpp"
 #include "formats/declarations.hpp"
+#include "formats/gguf_set.hpp"
 #include "formats/safetensors.hpp"
 
 namespace loadstone::formats {
@@ -181,10 +182,21 @@ Status ComponentReader::read_safetensors(std::unique_ptr<File> file, Component& 
   return {};
 }
 
+// The content decides; a name that says another container is refused, so that nobody is surprised.
 Status ComponentReader::read_weight_file(const std::string& path, Component& component) {
   LS_TRY(std::unique_ptr<File> file, files_.open(path));
-  if (!path.ends_with(".gguf")) return read_safetensors(std::move(file), component);
-  return Error{Code::unsupported, "GGUF is not read yet", escaped(path, PATH_MAX)};
+  LS_TRY(const FileIdentity identity, file->identity());
+  LS_TRY(const ContentKind kind, read_content_kind(*file, identity.nbytes));
+  const bool named_gguf = path.ends_with(".gguf");
+  if (kind == ContentKind::gguf && !path.ends_with(".safetensors")) {
+    return read_gguf_set(path, component);
+  }
+  if (named_gguf) return refused_content(kind, path, "GGUF", identity.nbytes);
+  return read_safetensors(std::move(file), component);
+}
+
+Status ComponentReader::read_gguf_set(const std::string& path, Component& component) {
+  return GgufSetReader(files_, checkpoint_, options_).read(path, component);
 }
 
 Status ComponentReader::read_single_file(const std::string& path, Component& component) {

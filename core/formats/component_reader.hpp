@@ -44,6 +44,7 @@ class ComponentReader {
   Status read_config(const std::string& folder, const FolderListing& listing, Component& component);
   Status read_index(const std::string& folder, const FolderListing& listing, Component& component);
   Status read_safetensors(std::unique_ptr<File> file, Component& component);
+  Status read_gguf_set(const std::string& path, Component& component);
   Status read_weight_file(const std::string& path, Component& component);
   void note_unread(const std::string& folder, const std::vector<std::string>& unread);
 

@@ -15,6 +15,7 @@
 #include "base/checked.hpp"
 #include "base/text.hpp"
 #include "formats/content_kind.hpp"
+#include "formats/name_table.hpp"
 
 namespace loadstone::formats {
 namespace {
@@ -48,33 +49,6 @@ std::string_view simdjson_text(simdjson::error_code error) {
   }
 }
 
-// Positions of names seen so far, by hash: 70,000 names must not cost a node each.
-class NameTable {
- public:
-  explicit NameTable(const std::vector<TensorEntry>& tensors) : tensors_(tensors) {
-    size_t slots = 16;
-    while (slots < tensors.size() * 2) slots *= 2;
-    slots_.assign(slots, kEmpty);
-  }
-
-  /// Index of an earlier tensor of the same name, or nullopt after adding this one.
-  std::optional<uint32_t> add(uint32_t index) {
-    const std::string& name = tensors_[index].name;
-    const size_t mask = slots_.size() - 1;
-    size_t at = std::hash<std::string_view>()(name) & mask;
-    for (; slots_[at] != kEmpty; at = (at + 1) & mask) {
-      if (tensors_[slots_[at]].name == name) return slots_[at];
-    }
-    slots_[at] = index;
-    return std::nullopt;
-  }
-
- private:
-  static constexpr uint32_t kEmpty = UINT32_MAX;
-  const std::vector<TensorEntry>& tensors_;
-  std::vector<uint32_t> slots_;
-};
-
 class HeaderParser {
  public:
   HeaderParser(std::span<const char> padded, size_t header_nbytes, uint64_t file_nbytes,
@@ -93,8 +67,8 @@ class HeaderParser {
     if (const auto error = parser.iterate(view).get(document)) return failure(error);
     ondemand::object root;
     if (const auto error = document.get_object().get(root)) return failure(error);
-    // About the smallest entry that names a tensor; bounds what is reserved by the header's size.
-    out_.tensors.reserve(text_.size() / 128);
+    // No entry is shorter than 48 bytes; what stays unused is address space, never touched.
+    out_.tensors.reserve(text_.size() / 48);
     LS_CHECK(read_entries(root));
     const char* rest = nullptr;
     if (document.current_location().get(rest) != simdjson::OUT_OF_BOUNDS) {
@@ -333,11 +307,10 @@ class HeaderParser {
                                  shape_text(tensor.shape)));
   }
 
-  Status check_names() {
-    NameTable names(out_.tensors);
-    for (uint32_t i = 0; i < out_.tensors.size(); ++i) {
-      if (names.add(i)) return duplicate(out_.tensors[i].name);
-    }
+  Status check_names() const {
+    const auto repeated = first_repeated(
+        out_.tensors.size(), [&](uint32_t i) { return std::string_view(out_.tensors[i].name); });
+    if (repeated) return duplicate(out_.tensors[*repeated].name);
     return {};
   }
 
