@@ -166,7 +166,7 @@ struct PatternSet::Automaton {
   std::vector<uint32_t> ids;
 };
 
-PatternSet::PatternSet(std::string component) : prefix_(component.empty() ? "" : component + ".") {}
+PatternSet::PatternSet() = default;
 PatternSet::~PatternSet() = default;
 PatternSet::PatternSet(PatternSet&&) noexcept = default;
 PatternSet& PatternSet::operator=(PatternSet&&) noexcept = default;
@@ -186,33 +186,42 @@ void PatternSet::add_run(Table* table, std::string_view entry, uint32_t id) {
   longest_run_ = std::max(longest_run_, segments);
 }
 
-Status PatternSet::add_glob(std::string_view glob, uint32_t id) {
-  if (glob.size() > kMaxPatternNbytes) {
-    return bad_pattern(glob, "found " + std::to_string(glob.size()) + " bytes, expected at most " +
-                                 std::to_string(kMaxPatternNbytes));
+Status PatternSet::add_source(std::string_view pattern, std::string source, uint32_t id,
+                              std::string_view expected) {
+  if (pattern.size() > kMaxPatternNbytes) {
+    return bad_pattern(pattern, "found " + std::to_string(pattern.size()) +
+                                    " bytes, expected at most " +
+                                    std::to_string(kMaxPatternNbytes));
   }
-  LS_TRY(std::string source, glob_to_regex(glob));
-  RE2 regex(source, options());
-  if (!regex.ok()) return bad_pattern(glob, "found " + regex.error() + ", expected a glob");
-  regexes_.emplace_back(std::move(source), id);
+  if (automata_.empty() || automata_.back()->ids.size() == kPatternsPerAutomaton) {
+    automata_.push_back(std::make_unique<Automaton>());
+  }
+  Automaton& automaton = *automata_.back();
+  std::string error;
+  if (automaton.set.Add(source, &error) < 0) {
+    return bad_pattern(pattern, "found " + escaped(error) + ", expected " + std::string(expected));
+  }
+  automaton.ids.push_back(id);
+  automaton.sources.push_back(std::move(source));
   return {};
 }
 
+Status PatternSet::add_glob(std::string_view glob, uint32_t id) {
+  LS_TRY(std::string source, glob_to_regex(glob));
+  return add_source(glob, std::move(source), id, "a glob");
+}
+
 Status PatternSet::add_regex(std::string_view expression, uint32_t id, bool search) {
-  if (expression.size() > kMaxPatternNbytes) {
-    return bad_pattern(expression, "found " + std::to_string(expression.size()) +
-                                       " bytes, expected at most " +
-                                       std::to_string(kMaxPatternNbytes));
+  // A stray ')' must not close our own group.
+  RE2 alone(re2::StringPiece(expression.data(), std::min(expression.size(), kMaxPatternNbytes)),
+            options());
+  const std::string expected =
+      "a regular expression in RE2 syntax (no look-around, no back-references)";
+  if (expression.size() <= kMaxPatternNbytes && !alone.ok()) {
+    return bad_pattern(expression, "found " + escaped(alone.error()) + ", expected " + expected);
   }
-  std::string source(expression);
-  RE2 regex(source, options());
-  if (!regex.ok()) {
-    return bad_pattern(expression, "found " + escaped(regex.error()) +
-                                       ", expected a regular expression in RE2 syntax (no "
-                                       "look-around, no back-references)");
-  }
-  regexes_.emplace_back((search ? ".*(?:" : "(?:") + source + ").*", id);
-  return {};
+  std::string source = (search ? ".*(?:" : "(?:") + std::string(expression) + ").*";
+  return add_source(expression, std::move(source), id, expected);
 }
 
 Status PatternSet::add_layer(std::string_view text, uint32_t id) {
@@ -230,21 +239,6 @@ Status PatternSet::add_entry(std::string_view text, uint32_t id) {
 }
 
 Status PatternSet::compile() {
-  automata_.clear();
-  std::string optional =
-      prefix_.empty() ? "" : "(?:" + RE2::QuoteMeta(re2::StringPiece(prefix_)) + ")?";
-  for (const auto& [source, id] : regexes_) {
-    if (automata_.empty() || automata_.back()->ids.size() == kPatternsPerAutomaton) {
-      automata_.push_back(std::make_unique<Automaton>());
-    }
-    std::string error;
-    std::string whole = optional + "(?:" + source + ")";
-    if (automata_.back()->set.Add(whole, &error) < 0) {
-      return bad_pattern(source, "found " + escaped(error) + ", expected a smaller pattern");
-    }
-    automata_.back()->ids.push_back(id);
-    automata_.back()->sources.push_back(std::move(whole));
-  }
   for (const auto& automaton : automata_) {
     if (!automaton->set.Compile()) {
       return Error{Code::resource,
@@ -259,29 +253,34 @@ Status PatternSet::compile() {
   return {};
 }
 
-void PatternSet::match(std::string_view name, std::vector<uint32_t>* ids) const {
+void PatternSet::match(std::string_view component, std::string_view name,
+                       std::vector<uint32_t>* ids) const {
   ids->clear();
-  bool prefixed = !prefix_.empty() && name.substr(0, prefix_.size()) == prefix_;
-  std::string whole = prefixed ? std::string(name) : prefix_ + std::string(name);
-  std::string_view full = whole;
-  std::string_view inner = full.substr(prefix_.size());
+  const std::string prefix = component.empty() ? "" : std::string(component) + ".";
+  const bool prefixed = name.substr(0, prefix.size()) == prefix;
+  const std::string whole = prefixed ? std::string(name) : prefix + std::string(name);
+  const std::string_view full = whole;
+  const std::string_view inner = full.substr(prefix.size());
   auto collect = [&](const Table& table, std::string_view key) {
     if (table.empty()) return;
     auto found = table.find(std::string(key));
     if (found != table.end()) ids->insert(ids->end(), found->second.begin(), found->second.end());
   };
   collect(exact_, full);
-  if (!prefix_.empty()) collect(exact_, inner);
+  if (!prefix.empty()) collect(exact_, inner);
   if (longest_run_ > 0) {
     for_each_run(full, longest_run_, [&](size_t begin, size_t end) {
-      if (end + 1 == prefix_.size() && begin == 0) return;  // the component's name alone
+      if (begin == 0 && end + 1 == prefix.size()) return;  // the component's name alone
       std::string_view run = full.substr(begin, end - begin);
       collect(segments_, run);
-      if (begin == 0 || begin == prefix_.size()) collect(leading_, run);
+      if (begin == 0 || begin == prefix.size()) collect(leading_, run);
       if (end == full.size()) collect(trailing_, run);
     });
   }
-  for (const auto& automaton : automata_) automaton->match(full, ids);
+  for (const auto& automaton : automata_) {
+    automaton->match(full, ids);
+    if (!prefix.empty()) automaton->match(inner, ids);
+  }
   std::sort(ids->begin(), ids->end());
   ids->erase(std::unique(ids->begin(), ids->end()), ids->end());
 }

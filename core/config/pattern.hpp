@@ -32,8 +32,7 @@ Result<bool> glob_matches(std::string_view glob, std::string_view text);
 /// Many patterns against many names. Ids are the caller's; several patterns may share one.
 class PatternSet {
  public:
-  /// Names are matched as "component.name"; both forms of an entry hit.
-  explicit PatternSet(std::string component);
+  PatternSet();
   ~PatternSet();
   PatternSet(PatternSet&&) noexcept;
   PatternSet& operator=(PatternSet&&) noexcept;
@@ -56,20 +55,21 @@ class PatternSet {
 
   /// Errors: resource (the automaton would be too large).
   Status compile();
-  /// Ids that match `name` (relative to the component, or with its name in front), ascending,
-  /// each once. Requires compile().
-  void match(std::string_view name, std::vector<uint32_t>* ids) const;
+  /// Ids that match `name` as it is or with `component` in front, ascending, each once. Where the
+  /// name already begins with the component ("thinker.model…"), it matches without it too.
+  /// Requires compile().
+  void match(std::string_view component, std::string_view name, std::vector<uint32_t>* ids) const;
 
  private:
   struct Automaton;
   using Table = std::unordered_map<std::string, std::vector<uint32_t>>;
 
   void add_run(Table* table, std::string_view entry, uint32_t id);
+  Status add_source(std::string_view pattern, std::string source, uint32_t id,
+                    std::string_view expected);
 
-  std::string prefix_;  // "transformer." or ""
   Table exact_, segments_, leading_, trailing_;
   size_t longest_run_ = 0;  // segments of the longest entry of the last three
-  std::vector<std::pair<std::string, uint32_t>> regexes_;
   std::vector<std::unique_ptr<Automaton>> automata_;
 };
 

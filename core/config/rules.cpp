@@ -29,7 +29,7 @@ std::optional<std::string> read_pattern(std::string_view key, const Node& value,
                                         Problems& problems) {
   auto text = read_text(key, value, {}, problems);
   if (!text) return text;
-  PatternSet probe("");
+  PatternSet probe;
   Status status = text->empty() ? Status(Error{Code::invalid_config,
                                                "pattern rejected",
                                                "\"\"",

@@ -1,0 +1,292 @@
+#include "plan/routing_declared.hpp"
+
+#include <algorithm>
+
+#include "base/text.hpp"
+
+namespace loadstone::plan {
+namespace {
+
+using ChoicePtr = std::shared_ptr<const config::MethodChoice>;
+
+bool same_fields(const config::MethodChoice& a, const config::MethodChoice& b) {
+  auto equal = [](const auto& x, const auto& y) {
+    return x.first == y.first && x.second.value == y.second.value;
+  };
+  return std::equal(a.fields.begin(), a.fields.end(), b.fields.begin(), b.fields.end(), equal);
+}
+
+std::string text_at(const Node& map, std::string_view key) {
+  const Node* value = map.find(key);
+  return value && value->is_text() ? value->text() : "";
+}
+
+std::string first_text(const Node& map, std::initializer_list<std::string_view> keys) {
+  for (std::string_view key : keys) {
+    std::string text = text_at(map, key);
+    if (!text.empty()) return text;
+  }
+  return "";
+}
+
+/// What the claims of manifests compare.
+struct Signature {
+  std::string quant_method, format, algorithm;
+};
+
+Signature signature_of(const Node& value) {
+  Signature out;
+  out.quant_method = first_text(value, {"quant_method", "method"});
+  if (out.quant_method.empty()) {
+    if (const Node* producer = value.find("producer")) {
+      out.quant_method = text_at(*producer, "name");
+    }
+  }
+  out.format = first_text(value, {"format", "fmt", "packing_format", "checkpoint_format"});
+  out.algorithm = text_at(value, "quant_algo");
+  if (const Node* inner = value.find("quantization"); inner && out.algorithm.empty()) {
+    out.algorithm = text_at(*inner, "quant_algo");
+  }
+  return out;
+}
+
+/// "thinker_config.text_config" speaks of component "thinker"; "text_config" of any.
+bool scope_fits(const std::string& scope, const graph::GraphComponent& component) {
+  std::string first = scope.substr(0, scope.find('.'));
+  const std::string tail = "_config";
+  if (first.size() <= tail.size() || first.substr(first.size() - tail.size()) != tail) return true;
+  first.resize(first.size() - tail.size());
+  if (first == "text" || first == "llm" || first == "language") return true;
+  return first == component.name || std::find(component.aliases.begin(), component.aliases.end(),
+                                              first) != component.aliases.end();
+}
+
+Error refused(const formats::Declaration& declaration, const Signature& signature,
+              plugin::Registry& registry) {
+  Error error{Code::unsupported,
+              "declared quantization refused",
+              declaration.path + ": " + declaration.origin,
+              "",
+              "",
+              {}};
+  auto schemas = registry.schemas();
+  const std::string name = config::fold_name(signature.quant_method);
+  if (schemas.ok()) {
+    for (const auto& [format, reason] : schemas->refused) {
+      if (!name.empty() && config::fold_name(format) == name) {
+        error.detail = "found " + quoted(signature.quant_method) + ": " + reason;
+        return error;
+      }
+    }
+  }
+  std::string found = signature.quant_method.empty()
+                          ? "no quant_method"
+                          : "quant_method " + quoted(signature.quant_method);
+  if (!signature.format.empty()) found += ", format " + quoted(signature.format);
+  if (!signature.algorithm.empty()) found += ", quant_algo " + quoted(signature.algorithm);
+  std::vector<std::string> methods;
+  for (const plugin::Manifest& manifest : registry.manifests()) {
+    for (const plugin::Claim& claim : manifest.claims) {
+      if (claim.quant_method.empty()) continue;
+      if (std::find(methods.begin(), methods.end(), claim.quant_method) == methods.end()) {
+        methods.push_back(claim.quant_method);
+      }
+    }
+  }
+  error.detail = "found " + found + ", expected a declaration that a plugin reads" +
+                 (methods.empty() ? "" : " (" + join(methods, ", ") + ")");
+  return error;
+}
+
+void add_pattern(config::PatternSet& set, uint32_t style, std::string_view pattern, uint32_t id,
+                 Status* status) {
+  switch (style) {
+    case LS_STYLE_EXACT:
+      return set.add_exact(pattern, id);
+    case LS_STYLE_SUFFIX:
+      return set.add_suffix(pattern, id);
+    case LS_STYLE_SEGMENTS:
+      return set.add_segments(pattern, id);
+    case LS_STYLE_PREFIX:
+      return set.add_prefix(pattern, id);
+    case LS_STYLE_GLOB:
+      *status = set.add_glob(pattern, id);
+      return;
+    default:
+      *status = set.add_regex(pattern, id, true);
+      return;
+  }
+}
+
+/// Exact beats suffix beats the others.
+int rank(uint32_t style) { return style == LS_STYLE_EXACT ? 2 : style == LS_STYLE_SUFFIX ? 1 : 0; }
+
+bool ends_with(std::string_view text, std::string_view suffix) {
+  return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
+}
+
+}  // namespace
+
+Result<Declared> Declared::make(const graph::GraphComponent& component,
+                                const formats::Declaration& declaration,
+                                plugin::DeclarationReading reading,
+                                const config::MethodSchema& schema) {
+  Declared out;
+  out.where_ = declaration.path + ": " + declaration.origin;
+  out.base_ = std::make_shared<config::MethodChoice>();
+  out.base_->method = schema.method;
+  out.base_->declaration_form = true;
+  out.base_->mark = declaration.value.mark();
+  for (const config::Field& field : schema.fields) {
+    out.base_->fields[field.name] = {field.fallback, config::From::fallback};
+  }
+  Status status;
+  for (uint32_t i = 0; i < reading.fields.size() && status.ok(); ++i) {
+    const plugin::DeclaredField& field = reading.fields[i];
+    if (field.pattern.empty()) {
+      out.base_->fields[field.name] = {field.value, config::From::checkpoint};
+    } else {
+      add_pattern(out.fields_, field.style, less_strip(field.pattern, component), i, &status);
+    }
+  }
+  for (uint32_t i = 0; i < reading.scopes.size() && status.ok(); ++i) {
+    const plugin::DeclaredScope& scope = reading.scopes[i];
+    out.any_quantize_scope_ = out.any_quantize_scope_ || !scope.keep;
+    add_pattern(out.scopes_, scope.style, less_strip(scope.pattern, component), i, &status);
+  }
+  if (status.ok()) status = out.scopes_.compile();
+  if (status.ok()) status = out.fields_.compile();
+  if (!status.ok()) {
+    Error error = std::move(status).error();
+    error.code = Code::invalid_checkpoint;
+    return std::move(error).at(out.where_);
+  }
+  out.reading_ = std::move(reading);
+  return out;
+}
+
+bool Declared::keeps(const std::vector<uint32_t>& scopes) const {
+  int best = -1;
+  bool keep = any_quantize_scope_;
+  for (uint32_t id : scopes) {
+    const plugin::DeclaredScope& scope = reading_.scopes[id];
+    if (rank(scope.style) < best) continue;
+    best = rank(scope.style);
+    keep = scope.keep;
+  }
+  return keep;
+}
+
+bool Declared::covers(const LayerNames& names) const {
+  const NameHits hits = match_names(scopes_, names);
+  if (hits.parts.empty() || !hits.own.empty()) return !keeps(hits.own);
+  for (const auto& part : hits.parts) {
+    if (!keeps(part)) return true;
+  }
+  return false;
+}
+
+ChoicePtr Declared::choice_of(const std::vector<uint32_t>& fields) {
+  for (const auto& [known, choice] : made_) {
+    if (known == fields) return choice;
+  }
+  auto out = std::make_shared<config::MethodChoice>(*base_);
+  std::vector<uint32_t> order = fields;
+  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    return rank(reading_.fields[a].style) < rank(reading_.fields[b].style);
+  });
+  for (uint32_t id : order) {
+    out->fields[reading_.fields[id].name] = {reading_.fields[id].value, config::From::checkpoint};
+  }
+  // Different patterns may say the same: such layers share one choice.
+  ChoicePtr shared = out;
+  for (const auto& [known, choice] : made_) {
+    if (same_fields(*choice, *out)) shared = choice;
+  }
+  made_.emplace_back(fields, shared);
+  return shared;
+}
+
+ChoicePtr Declared::choice(const LayerNames& names) {
+  const NameHits hits = match_names(fields_, names);
+  if (hits.parts.empty()) return choice_of(hits.own);
+  ChoicePtr first;
+  for (const auto& part : hits.parts) {
+    std::vector<uint32_t> ids;
+    std::set_union(hits.own.begin(), hits.own.end(), part.begin(), part.end(),
+                   std::back_inserter(ids));
+    ChoicePtr one = choice_of(ids);
+    if (first && first != one) return nullptr;
+    first = one;
+  }
+  return first;
+}
+
+ChoicePtr merge_fields(const config::MethodChoice& declared, const std::string& where,
+                       const config::MethodChoice& user, config::Problems& problems) {
+  auto out = std::make_shared<config::MethodChoice>(declared);
+  for (const auto& [name, field] : user.fields) {
+    if (field.from != config::From::user || name == "ignored_layers") continue;
+    auto own = out->fields.find(name);
+    if (own == out->fields.end()) continue;
+    if (own->second.from != config::From::checkpoint) {
+      own->second = field;
+    } else if (!(own->second.value == field.value)) {
+      problems.add("configuration disagrees with the checkpoint", field.value.mark(),
+                   "found " + name + " " + field.value.describe() + ", expected " +
+                       own->second.value.describe() + " as " + where + " declares");
+    }
+  }
+  if (user.on_unsupported) out->on_unsupported = user.on_unsupported;
+  return out;
+}
+
+Result<std::optional<Declared>> declared_for(const graph::Graph& graph, uint32_t component,
+                                             const formats::Checkpoint& checkpoint,
+                                             plugin::Registry& registry,
+                                             std::vector<std::string>& notes) {
+  const graph::GraphComponent& owner = graph.components[component];
+  std::optional<Declared> out;
+  for (const formats::Declaration& declaration :
+       checkpoint.components[owner.checkpoint_component].declarations) {
+    if (!scope_fits(declaration.scope, owner)) continue;
+    Signature signature = signature_of(declaration.value);
+    const plugin::Claim* claim = registry.claim_for(declaration.origin, signature.quant_method,
+                                                    signature.format, signature.algorithm);
+    if (out) {
+      if (!claim || config::fold_name(claim->method) != config::fold_name(out->method())) {
+        notes.push_back(owner.name + ": " + declaration.path + ": " + declaration.origin +
+                        " not used, since " + out->where() + " declares " + out->method());
+      }
+      continue;
+    }
+    if (!claim) return refused(declaration, signature, registry);
+    LS_TRY(plugin::DeclarationReading reading,
+           registry.read_declaration(*claim, declaration.value));
+    LS_TRY(plugin::Method method, registry.method(reading.method));
+    LS_TRY(out, Declared::make(owner, declaration, std::move(reading), method.schema()));
+  }
+  return out;
+}
+
+bool is_serialized(const graph::Layer& layer, const formats::Component& component) {
+  for (const graph::LayerTensor& one : layer.tensors) {
+    std::string_view suffix = one.suffix;
+    if (suffix.substr(0, 7) == "linear.") suffix.remove_prefix(7);
+    const DType dtype = component.tensors[one.tensor].dtype;
+    if (suffix.empty() || suffix == "weight") {
+      const bool plain_integer = dtype == DType::I64 || dtype == DType::BOOL;
+      if (!is_plain_float(dtype) && !plain_integer) return true;
+    } else if (suffix != "bias" && suffix != "k_scale" && suffix != "v_scale" &&
+               suffix != "q_scale" && suffix != "prob_scale") {
+      if (ends_with(suffix, "scale") || ends_with(suffix, "scales") || suffix[0] == 'q' ||
+          suffix.find("scale") != std::string_view::npos ||
+          suffix.find("packed") != std::string_view::npos) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+}  // namespace loadstone::plan

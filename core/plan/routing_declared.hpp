@@ -1,0 +1,71 @@
+// What a checkpoint declares about its own quantization, read by the plugins that claim it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/pattern.hpp"
+#include "config/problems.hpp"
+#include "formats/checkpoint.hpp"
+#include "graph/graph.hpp"
+#include "plan/routing_names.hpp"
+#include "plugin/registry.hpp"
+
+namespace loadstone::plan {
+
+/// One component's declaration. Patterns are in checkpoint names.
+class Declared {
+ public:
+  static Result<Declared> make(const graph::GraphComponent& component,
+                               const formats::Declaration& declaration,
+                               plugin::DeclarationReading reading,
+                               const config::MethodSchema& schema);
+
+  const std::string& method() const { return base_->method; }
+  const std::string& where() const {
+    return where_;
+  }  // "transformer/config.json: quantization_config"
+  /// Fields that hold for all layers.
+  const config::MethodChoice& base() const { return *base_; }
+
+  /// Whether the declaration quantizes a layer of these names, or any part of it.
+  bool covers(const LayerNames& names) const;
+  /// The method's fields for a layer: the base with what its patterns set. Equal layers share one.
+  /// Null when the parts of a fused layer are declared differently.
+  std::shared_ptr<const config::MethodChoice> choice(const LayerNames& names);
+
+ private:
+  Declared() = default;
+  bool keeps(const std::vector<uint32_t>& scopes) const;
+  std::shared_ptr<const config::MethodChoice> choice_of(const std::vector<uint32_t>& fields);
+
+  std::string where_;
+  std::shared_ptr<config::MethodChoice> base_;
+  plugin::DeclarationReading reading_;
+  config::PatternSet scopes_, fields_;
+  bool any_quantize_scope_ = false;
+  std::vector<std::pair<std::vector<uint32_t>, std::shared_ptr<const config::MethodChoice>>> made_;
+};
+
+/// The user's own fields merged into a declared choice: a field that the declaration leaves at its
+/// default takes the user's; one that it sets must be equal, else a problem. Ignore lists stay
+/// apart.
+std::shared_ptr<const config::MethodChoice> merge_fields(const config::MethodChoice& declared,
+                                                         const std::string& where,
+                                                         const config::MethodChoice& user,
+                                                         config::Problems& problems);
+
+/// The declaration that holds for a component of the graph, if any.
+/// Errors: unsupported (known and refused, or claimed by no plugin), the plugin's own.
+Result<std::optional<Declared>> declared_for(const graph::Graph& graph, uint32_t component,
+                                             const formats::Checkpoint& checkpoint,
+                                             plugin::Registry& registry,
+                                             std::vector<std::string>& notes);
+
+/// Whether a layer's tensors are a quantization method's: anything but plain floats called weight
+/// and bias (scales, packed words, 8-bit and block types; scales of a KV cache alone don't count).
+bool is_serialized(const graph::Layer& layer, const formats::Component& component);
+
+}  // namespace loadstone::plan
