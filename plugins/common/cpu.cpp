@@ -50,4 +50,11 @@ const CpuChoice& cpu_choice() {
   return choice;
 }
 
+bool cpu_accepted(const ls_host* host) {
+  if (cpu_choice().error.empty()) return true;
+  if (host != nullptr && host->fail != nullptr)
+    host->fail(LS_UNSUPPORTED, cpu_choice().error.c_str());
+  return false;
+}
+
 }  // namespace loadstone::common

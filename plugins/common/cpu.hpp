@@ -2,6 +2,8 @@
 // one that LOADSTONE_CPU=scalar|avx2|avx512 names. Every level computes the same bits.
 #pragma once
 
+#include <loadstone/plugin.h>
+
 #include <string>
 
 namespace loadstone::common {
@@ -29,5 +31,8 @@ CpuChoice choose_cpu(const char* forced, Cpu best);
 Cpu best_cpu();
 
 inline Cpu cpu_in_use() { return cpu_choice().cpu; }
+
+/// For loadstone_plugin_query: false, with the host told why, when there is no choice.
+bool cpu_accepted(const ls_host* host);
 
 }  // namespace loadstone::common

@@ -297,6 +297,8 @@ TEST(CodecKernels, DecodersEqualTheirTwins) {
   expect_twins<uint8_t, float>(bytes, U8(e2m1_decode), [](uint8_t c) { return e2m1_decode(c); });
   expect_twins<uint8_t, uint16_t>(bytes, e4m3_decode_bf16,
                                   [](uint8_t c) { return bf16_encode(e4m3_decode(c)); });
+  expect_twins<uint8_t, uint16_t>(bytes, e5m2_decode_bf16,
+                                  [](uint8_t c) { return bf16_encode(e5m2_decode(c)); });
   expect_twins<uint16_t, float>(halves, U16(bf16_decode),
                                 [](uint16_t h) { return bf16_decode(h); });
   expect_twins<uint16_t, float>(halves, U16(f16_decode), [](uint16_t h) { return f16_decode(h); });

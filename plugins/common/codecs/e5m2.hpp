@@ -31,5 +31,7 @@ LOADSTONE_INLINE float e5m2_decode(uint8_t code) {
 
 void e5m2_encode(const float* in, uint8_t* out, size_t n, Cpu cpu = cpu_in_use());
 void e5m2_decode(const uint8_t* in, float* out, size_t n, Cpu cpu = cpu_in_use());
+/// out = bf16 bits of the values: exact, NaN quiet.
+void e5m2_decode_bf16(const uint8_t* in, uint16_t* out, size_t n, Cpu cpu = cpu_in_use());
 
 }  // namespace loadstone::common

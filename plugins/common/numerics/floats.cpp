@@ -48,6 +48,10 @@ float max_magnitude(const float* x, size_t n, Cpu cpu) {
   return std::bit_cast<float>(top);
 }
 
+float larger_magnitude(float a, float b) {
+  return std::bit_cast<uint32_t>(a) < std::bit_cast<uint32_t>(b) ? b : a;
+}
+
 bool is_finite(float x) { return (std::bit_cast<uint32_t>(x) & 0x7f800000u) != 0x7f800000u; }
 
 }  // namespace loadstone::common

@@ -23,6 +23,9 @@ void narrow(uint32_t dtype, const float* in, void* out, size_t n, Cpu cpu = cpu_
 /// max |x| over n values; NaN if any value is NaN, else Inf if any is infinite. 0 for n = 0.
 float max_magnitude(const float* x, size_t n, Cpu cpu = cpu_in_use());
 
+/// The larger of two results of max_magnitude: NaN above infinity above all numbers.
+float larger_magnitude(float a, float b);
+
 /// Whether a value is neither NaN nor infinite, by its bits.
 bool is_finite(float x);
 

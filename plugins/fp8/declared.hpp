@@ -1,0 +1,15 @@
+// What checkpoints declare: vLLM's dictionary, and ComfyUI's markers and header metadata.
+#pragma once
+
+#include <loadstone/plugin.hpp>
+
+namespace loadstone::fp8 {
+
+/// kClaims of the method, in this order.
+enum Claim : uint64_t { kNative, kScaledFp8, kComfyQuant, kComfyMetadata };
+
+/// Errors (thrown): LS_INVALID_CHECKPOINT for unknown keys and values of a wrong type;
+/// LS_UNSUPPORTED for layers in a format that isn't fp8.
+void read_declaration(const sdk::Node& node, uint64_t claim, sdk::Declaration& out);
+
+}  // namespace loadstone::fp8
