@@ -5,6 +5,7 @@
 #include <loadstone/plugin.hpp>
 
 #include "common/cpu.hpp"
+#include "common/numerics/floats.hpp"
 #include "fp8/bound.hpp"
 #include "fp8/declared.hpp"
 #include "fp8/saving.hpp"
@@ -55,6 +56,7 @@ struct Fp8 {
 
   static constexpr const char* kName = "fp8";
   static constexpr const char* kSummary = "weights and activations in 8-bit floats (e4m3), W8A8";
+  static constexpr bool kDecodes = true;  // piece by piece, where the wrapper holds a layer whole
   static constexpr auto& kFields = kAllFields;
   static constexpr ls_claim kClaims[] = {
       sdk::claim("quantization_config", "fp8"),
@@ -98,9 +100,14 @@ struct Fp8 {
 
   static void dequantize(const Config& config, const sdk::Layer& layer, const sdk::Rows& rows) {
     const Form form = form_of(config, layer);
+    const uint64_t first = rows.group() * form.n + rows.begin();
+    if (form.decodes) {
+      const uint64_t item = common::float_nbytes(layer.load_dtype());
+      const auto* at = static_cast<const char*>(rows.stored().raw(0).at) + first * form.k * item;
+      return common::widen(layer.load_dtype(), at, rows.raw().out, rows.count() * form.k);
+    }
     dequantize_rows(form, rows.stored().as<const uint8_t>(0).data(),
-                    rows.stored().as<const float>(1).data(), rows.group() * form.n + rows.begin(),
-                    rows.count(), rows.raw().out);
+                    rows.stored().as<const float>(1).data(), first, rows.count(), rows.raw().out);
   }
 
   static void save_layer(const Config& config, const sdk::Layer& layer, uint64_t, ls_sink* sink) {
