@@ -34,8 +34,6 @@ std::string_view simdjson_text(simdjson::error_code error) {
   switch (error) {
     case simdjson::INCORRECT_TYPE:
       return "a value of another type";
-    case simdjson::NUMBER_ERROR:
-      return "no whole number in range";
     case simdjson::STRING_ERROR:
       return "an invalid string escape";
     case simdjson::UNCLOSED_STRING:
@@ -210,8 +208,11 @@ class HeaderParser {
       text = value.raw_json_token();
     }
     // Skipping validates nothing.
-    LS_TRY(Node unused, parse_json(text.substr(0, text.find_last_not_of(" \t\r\n") + 1), path_));
-    (void)unused;
+    const auto parsed = parse_json(text.substr(0, text.find_last_not_of(" \t\r\n") + 1), "");
+    if (!parsed.ok()) {
+      return rejected(fmt::format("found no valid JSON in field {} of tensor {}, expected JSON",
+                                  loadstone::quoted(key), loadstone::quoted(tensor.name)));
+    }
     if (out_.notes.size() < kMaxNotes) out_.notes.push_back(std::move(note));
     return {};
   }
@@ -237,8 +238,7 @@ class HeaderParser {
     ondemand::array array;
     if (const auto error = value.get_array().get(array)) return failure(error);
     for (auto item : array) {
-      uint64_t dim = 0;
-      if (const auto error = item.get_uint64().get(dim)) return bad_number("shape", tensor, error);
+      LS_TRY(const uint64_t dim, read_whole_number(item, "shape", tensor));
       if (tensor.shape.size() == kMaxRank) {
         return rejected(fmt::format("found more than {} dims of tensor {}, expected fewer",
                                     kMaxRank, loadstone::quoted(tensor.name)));
@@ -255,10 +255,7 @@ class HeaderParser {
     uint64_t ends[2] = {0, 0};
     size_t count = 0;
     for (auto item : array) {
-      uint64_t end = 0;
-      if (const auto error = item.get_uint64().get(end)) {
-        return bad_number("data_offsets", tensor, error);
-      }
+      LS_TRY(const uint64_t end, read_whole_number(item, "data_offsets", tensor));
       if (count < 2) ends[count] = end;
       ++count;
     }
@@ -276,9 +273,16 @@ class HeaderParser {
     return {};
   }
 
-  Error bad_number(std::string_view what, const TensorEntry& tensor, simdjson::error_code error) {
+  Result<uint64_t> read_whole_number(simdjson::simdjson_result<ondemand::value> item,
+                                     std::string_view what, const TensorEntry& tensor) const {
+    ondemand::value value;
+    if (const auto error = std::move(item).get(value)) return failure(error);
+    const std::string_view token = value.raw_json_token();
+    uint64_t number = 0;
+    if (!value.get_uint64().get(number)) return number;
     return rejected(fmt::format("found {} in {} of tensor {}, expected whole numbers from 0 on",
-                                simdjson_text(error), what, loadstone::quoted(tensor.name)));
+                                escaped(token.substr(0, token.find_last_not_of(" \t\r\n") + 1), 40),
+                                what, loadstone::quoted(tensor.name)));
   }
 
   Status check_size(const TensorEntry& tensor) const {
