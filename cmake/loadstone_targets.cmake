@@ -94,6 +94,17 @@ function(loadstone_add_test name)
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()
 
+# loadstone_add_conformance(fp8): the conformance kit over plugin <name>, at most 20 seconds in CI; the
+# full run is bin/plugin_check FILE.so. Call it after loadstone_add_plugin.
+function(loadstone_add_conformance name)
+  if(NOT LOADSTONE_TESTS)
+    return()
+  endif()
+  add_test(NAME conformance_${name}
+    COMMAND plugin_check $<TARGET_FILE:loadstone_plugin_${name}> --seconds 20)
+  set_tests_properties(conformance_${name} PROPERTIES LABELS "conformance" TIMEOUT 300)
+endfunction()
+
 # loadstone_add_fuzzer(safetensors_header SOURCES … LINK …): a libFuzzer program.
 function(loadstone_add_fuzzer name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})

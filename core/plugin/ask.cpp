@@ -264,13 +264,14 @@ Error prefixed(Error error, const Method& method) {
 }  // namespace
 
 Result<LayerAnswer> ask_plan(const MethodConfig& config, const ls_layer& layer,
-                             const ls_target& target) {
+                             const ls_target& target, const ls_layer* handed) {
   const Method& method = config.method();
   LayerAnswer answer;
   ls_sink sink{ls_sink::Kind::plan};
   sink.plan = &answer;
+  if (handed == nullptr) handed = &layer;
   const int32_t status = call_plugin(
-      [&] { return method.table().plan_layer(config.handle(), &layer, &target, &sink); });
+      [&] { return method.table().plan_layer(config.handle(), handed, &target, &sink); });
   LS_CHECK(check_call(status, method, "plan_layer", foreign_text(layer.path)));
   Status checked = AnswerCheck(method, layer, answer).run(sink.works);
   if (!checked.ok()) return prefixed(std::move(checked).error(), method);

@@ -88,8 +88,9 @@ struct LayerAnswer {
 
 /// Calls plan_layer and checks the answer; errors name plugin, layer and tensor. needs_value
 /// sources come back in the answer unanswered: the planner reads them and asks again.
+/// `handed` (conformance kit): the struct that the plugin sees in place of `layer`.
 Result<LayerAnswer> ask_plan(const MethodConfig& config, const ls_layer& layer,
-                             const ls_target& target);
+                             const ls_target& target, const ls_layer* handed = nullptr);
 
 /// What read_declaration said.
 struct DeclaredField {

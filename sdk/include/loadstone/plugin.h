@@ -257,9 +257,9 @@ typedef struct ls_work {
   const char* reason;       /* for keep, decode, split, unsupported; may be "" otherwise */
   const char* kernel;       /* name of what apply will run on the target */
   /* What the conformance kit holds this answer to, W the float weight, Wq its dequantized form:
-   * |Wq - W| <= weight_error * max|W| of the layer (quantizing online), and, with xq the activation
-   * as apply rounds it, |xq - x| <= activation_error * max|x|. 0: nothing is rounded there.
-   * Infinity: no bound (a static scale that saturates). */
+   * |Wq - W| <= max(weight_error * max|W| of the layer, 2^-32) (quantizing online), and, with xq the
+   * activation as apply rounds it, |xq - x| <= activation_error * max|x|. 0: nothing is rounded
+   * there. Infinity: no bound (a static scale that saturates). */
   double weight_error;
   double activation_error;
   uint64_t in; /* columns of a group's matrix, where layer->in was 0 (packed); else 0 or the same */

@@ -133,8 +133,8 @@ struct DecodeSession final : AnySession<M> {
         decoder(box.config, this->layer, this->begin, std::move(inner)) {}
   void feed(const ls_piece*) override { fail(LS_INVALID_ARGUMENT, "decoding takes no pieces"); }
   void end(const void*, uint32_t) override {
-    decoder.run([this](const Layer& l, const Rows& rows) { M::dequantize(config, l, rows); },
-                [this](const Layer& l, void* into, const void* from) {
+    decoder.run([&](const Layer& l, const Rows& rows) { M::dequantize(config, l, rows); },
+                [&](const Layer& l, void* into, const void* from) {
                   if constexpr (HasMerge<M>) {
                     M::merge(config, l, this->begin.group_count(), into, from);
                   }

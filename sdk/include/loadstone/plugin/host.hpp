@@ -43,16 +43,24 @@ inline ls_host host_copy{};
 
 inline const ls_host& host() { return detail::host_copy; }
 
+/// The least size of a struct: what it had in the interface's first version. A struct that grows
+/// gets a specialisation with its first size.
+template <typename T>
+inline constexpr size_t kLeastSize = sizeof(T);
+template <>
+inline constexpr size_t kLeastSize<ls_host> = sizeof(uint32_t) * 3;
+
 /// Copies a struct of the other side to this side's size: no byte past its struct_size is read,
-/// fields that it lacks are zero.
+/// fields that it lacks are zero. A struct below its least size is LS_INVALID_ARGUMENT.
 template <typename T>
 T copy_in(const T* from) {
   static_assert(std::is_trivially_copyable_v<T>);
   if (from == nullptr) fail(LS_INVALID_ARGUMENT, "call rejected: found a null struct");
   uint32_t size = 0;
   std::memcpy(&size, from, sizeof size);
-  if (size < sizeof size) {
-    fail(LS_INVALID_ARGUMENT, "call rejected: found struct_size " + std::to_string(size));
+  if (size < kLeastSize<T>) {
+    fail(LS_INVALID_ARGUMENT, "call rejected: found struct_size " + std::to_string(size) +
+                                  ", expected at least " + std::to_string(kLeastSize<T>));
   }
   T out{};
   std::memcpy(static_cast<void*>(&out), from, std::min<size_t>(size, sizeof(T)));
@@ -67,6 +75,9 @@ void copy_out(T value, T* to) {
   if (to == nullptr) fail(LS_INVALID_ARGUMENT, "call rejected: found a null struct");
   uint32_t size = 0;
   std::memcpy(&size, to, sizeof size);
+  if (size < kLeastSize<T>) {
+    fail(LS_INVALID_ARGUMENT, "call rejected: found struct_size " + std::to_string(size));
+  }
   value.struct_size = size;
   std::memcpy(static_cast<void*>(to), &value, std::min<size_t>(size, sizeof(T)));
 }
