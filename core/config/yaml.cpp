@@ -201,7 +201,7 @@ class TreeBuilder : public YAML::EventHandler {
     map.key_mark = node.mark();
     map.has_key = true;
     if (map.key == "<<") refuse(mark, "found a merge key \"<<\"", "the keys themselves");
-    if (map.key.empty()) refuse(mark, "found an empty key", "a name");
+    if (node.is_null() && map.key.empty()) refuse(mark, "found an empty key", "a name");
     auto [first, fresh] = map.keys.emplace(map.key, map.key_mark);
     if (!fresh && problems_.size() < kMaxProblems) {
       problems_.add("duplicate key", map.key_mark,

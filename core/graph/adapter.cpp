@@ -225,8 +225,15 @@ void read_recognition(Reader& in, const Node& list, AdapterComponent& component)
   }
 }
 
-AdapterComponent read_component(Reader& in, const std::string& name, const Node& map) {
+AdapterComponent read_component(Reader& in, const std::string& name, const Node& map,
+                                const std::vector<AdapterComponent>& before) {
   AdapterComponent out;
+  if (const Node* like = map.find("like")) {
+    for (const AdapterComponent& one : before) {
+      if (like->is_text() && one.name == like->text()) out = one;
+    }
+    if (out.name.empty()) in.wrong(*like, "like", "a component listed before");
+  }
   out.name = name;
   out.folders = {name};
   for (const auto& [key, value] : in.entries(map, name)) {
@@ -248,8 +255,6 @@ AdapterComponent read_component(Reader& in, const std::string& name, const Node&
       out.rest = value.is_bool() && value.boolean();
     } else if (key == "classes") {
       out.classes = in.texts(value, key);
-    } else if (key == "model_types") {
-      out.model_types = in.texts(value, key);
     } else if (key == "tensors") {
       read_recognition(in, value, out);
     } else if (key == "scopes") {
@@ -264,7 +269,9 @@ AdapterComponent read_component(Reader& in, const std::string& name, const Node&
       read_fusions(in, value, out);
     } else if (key == "original") {
       read_renames(in, value, out);
-    } else {
+    } else if (key == "original_mark") {
+      out.original_mark = in.text(value, key);
+    } else if (key != "like") {
       in.unknown(key, value);
     }
   }
@@ -317,11 +324,13 @@ Result<Adapter> read_adapter(const std::string& path, const std::string& family)
       out.summary = in.text(value, key);
     } else if (key == "pipelines") {
       out.pipelines = in.texts(value, key);
+    } else if (key == "model_types") {
+      out.model_types = in.texts(value, key);
     } else if (key == "strip") {
       out.strip = in.texts(value, key);
     } else if (key == "components") {
       for (const auto& [name, node] : in.entries(value, key)) {
-        out.components.push_back(read_component(in, name, node));
+        out.components.push_back(read_component(in, name, node, out.components));
       }
     } else if (key == "edges") {
       read_edges(in, value, out.edges);

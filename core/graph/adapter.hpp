@@ -45,7 +45,7 @@ struct Rename {
 struct AdapterComponent {
   std::string name, kind, keep;
   Reach reach = Reach::map;
-  std::vector<std::string> aliases, folders, prefixes, files, classes, model_types;
+  std::vector<std::string> aliases, folders, prefixes, files, classes;
   bool rest = false;  // takes a flat root's tensors that no other component claims
   std::vector<Scope> scopes;
   std::vector<std::string> scope_keep;  // parallel to scopes
@@ -55,6 +55,7 @@ struct AdapterComponent {
   std::vector<Fusion> fusions;
   std::vector<FusionPart> fusion_parts;
   std::vector<Rename> renames;
+  std::string original_mark;                 // renames apply where a module matches it; "": always
   PathTable modules, parts, into, original;  // into: of fusions
 };
 
@@ -68,7 +69,8 @@ struct Variant {
 
 struct Adapter {
   std::string family, path, summary;
-  std::vector<std::string> pipelines;  // class names in model_index.json or config.json
+  std::vector<std::string> pipelines;    // class names in model_index.json or config.json
+  std::vector<std::string> model_types;  // `model_type` of a flat root's config.json
   std::vector<std::string> strip;
   std::vector<AdapterComponent> components;
   std::vector<Edge> edges;

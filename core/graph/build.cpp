@@ -24,6 +24,13 @@ class LayerBuilder {
         first_(graph.layers.size()) {}
 
   Status build(const std::vector<Module>& modules) {
+    PathTable mark;
+    original_ = knowledge_.original_mark.empty();
+    if (!original_) mark.add(knowledge_.original_mark, 0);
+    for (const Module& module : modules) {
+      if (original_) break;
+      original_ = mark.find(module.name).has_value();
+    }
     for (const Module& module : modules) add(module);
     for (size_t i = first_; i < graph_.layers.size(); ++i) LS_CHECK(finish(graph_.layers[i]));
     return {};
@@ -47,7 +54,8 @@ class LayerBuilder {
     std::string path = module.name;
     const Rename* rename = nullptr;
     std::vector<std::string> holds;
-    if (auto hit = knowledge_.original.find(module.name)) {
+    auto hit = original_ ? knowledge_.original.find(module.name) : std::nullopt;
+    if (hit) {
       rename = &knowledge_.renames[hit->value];
       path = fill(rename->to, hit->captures);
       for (const std::string& held : rename->holds) holds.push_back(fill(held, hit->captures));
@@ -256,6 +264,7 @@ class LayerBuilder {
   uint32_t index_;
   Graph& graph_;
   size_t first_;
+  bool original_ = true;  // the file's names may be the original ones
   std::unordered_map<std::string, size_t> fused_;
   std::unordered_map<size_t, std::vector<uint32_t>>
       orders_;  // of each fused layer's parts, as added

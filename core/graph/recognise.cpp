@@ -27,21 +27,26 @@ std::string_view base_name(std::string_view path) {
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
 }
 
-/// The adapter whose pipeline class (model_index.json, or a root's config.json) this is.
+/// The adapter whose pipeline class (model_index.json) or, without one, whose class or model type
+/// (config.json of a root or of the files that it was split into) this is.
 const Adapter* by_pipeline(const formats::Checkpoint& checkpoint, const Adapters& adapters) {
-  std::string index_class = text_at(checkpoint.model_index, "_class_name");
-  const formats::Component* root = checkpoint.component("");
-  std::string root_class = root ? root->class_name : "";
+  const std::string index_class = text_at(checkpoint.model_index, "_class_name");
   for (const Adapter& adapter : adapters.families) {
     if (!index_class.empty() && contains(adapter.pipelines, index_class)) return &adapter;
-    if (!root_class.empty() && contains(adapter.pipelines, root_class)) return &adapter;
+    if (!checkpoint.model_index.is_null()) continue;
+    for (const formats::Component& component : checkpoint.components) {
+      const std::string model_type = text_at(component.config, "model_type");
+      if (contains(adapter.pipelines, component.class_name) ||
+          (!model_type.empty() && contains(adapter.model_types, model_type))) {
+        return &adapter;
+      }
+    }
   }
   return nullptr;
 }
 
 bool class_matches(const AdapterComponent& knowledge, const formats::Component& component) {
-  return (!component.class_name.empty() && contains(knowledge.classes, component.class_name)) ||
-         contains(knowledge.model_types, text_at(component.config, "model_type"));
+  return !component.class_name.empty() && contains(knowledge.classes, component.class_name);
 }
 
 /// The adapter of which some component's class stands in the checkpoint.

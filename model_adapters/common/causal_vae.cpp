@@ -1,0 +1,211 @@
+#include "common/causal_vae.hpp"
+
+#include <ATen/ops/clamp.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/upsample_nearest2d.h>
+
+#include "base/text.hpp"
+#include "common/causal_blocks.hpp"
+
+namespace loadstone::networks {
+
+namespace {
+
+std::string numbered(const std::string& path, size_t index) {
+  return path + "." + std::to_string(index);
+}
+
+/// Residual block, attention, residual block.
+struct MidBlock {
+  ResidualBlock first;
+  PixelAttention attention;
+  ResidualBlock second;
+
+  static Result<MidBlock> open(runtime::Weights& weights, const std::string& path) {
+    LS_TRY(auto first, ResidualBlock::open(weights, path + ".resnets.0"));
+    LS_TRY(auto attention, PixelAttention::open(weights, path + ".attentions.0"));
+    LS_TRY(auto second, ResidualBlock::open(weights, path + ".resnets.1"));
+    return MidBlock{std::move(first), std::move(attention), std::move(second)};
+  }
+  at::Tensor operator()(const at::Tensor& x) const { return second(attention(first(x))); }
+};
+
+/// Residual blocks, then doubling (all stages but the last) through a convolution.
+struct UpStage {
+  std::vector<ResidualBlock> blocks;
+  std::optional<FrameConv> doubling;
+
+  at::Tensor operator()(at::Tensor x) const {
+    for (const ResidualBlock& block : blocks) x = block(x);
+    if (!doubling) return x;
+    return (*doubling)(at::upsample_nearest2d(x, {x.size(2) * 2, x.size(3) * 2}));
+  }
+};
+
+/// Residual blocks, then halving (all stages but the last).
+struct DownStage {
+  std::vector<ResidualBlock> blocks;
+  std::optional<FrameConv> halving;
+
+  at::Tensor operator()(at::Tensor x) const {
+    for (const ResidualBlock& block : blocks) x = block(x);
+    return halving ? halving->halving(x) : x;
+  }
+};
+
+struct Decoder {
+  FrameConv post_quant, conv_in;
+  MidBlock mid;
+  std::vector<UpStage> stages;
+  ChannelNorm norm_out;
+  FrameConv conv_out;
+
+  at::Tensor operator()(const at::Tensor& latents) const {
+    at::Tensor x = mid(conv_in(post_quant(latents)));
+    for (const UpStage& stage : stages) x = stage(x);
+    return conv_out(norm_out(x, true));
+  }
+};
+
+struct Encoder {
+  FrameConv conv_in;
+  std::vector<DownStage> stages;
+  MidBlock mid;
+  ChannelNorm norm_out;
+  FrameConv conv_out, quant;
+
+  at::Tensor operator()(const at::Tensor& pictures) const {
+    at::Tensor x = conv_in(pictures);
+    for (const DownStage& stage : stages) x = stage(x);
+    return quant(conv_out(norm_out(mid(x), true)));
+  }
+};
+
+Result<Decoder> open_decoder(runtime::Weights& weights, size_t stages, size_t blocks) {
+  LS_TRY(auto post_quant, FrameConv::open(weights, "post_quant_conv"));
+  LS_TRY(auto conv_in, FrameConv::open(weights, "decoder.conv_in"));
+  LS_TRY(auto mid, MidBlock::open(weights, "decoder.mid_block"));
+  std::vector<UpStage> up(stages);
+  for (size_t s = 0; s < stages; ++s) {
+    const std::string path = numbered("decoder.up_blocks", s);
+    for (size_t b = 0; b < blocks + 1; ++b) {
+      LS_TRY(auto block, ResidualBlock::open(weights, numbered(path + ".resnets", b)));
+      up[s].blocks.push_back(std::move(block));
+    }
+    if (s + 1 < stages) {
+      LS_TRY(up[s].doubling, FrameConv::open(weights, path + ".upsamplers.0.resample.1"));
+    }
+  }
+  LS_TRY(auto norm_out, ChannelNorm::open(weights, "decoder.norm_out"));
+  LS_TRY(auto conv_out, FrameConv::open(weights, "decoder.conv_out"));
+  return Decoder{std::move(post_quant), std::move(conv_in),  std::move(mid),
+                 std::move(up),         std::move(norm_out), std::move(conv_out)};
+}
+
+Result<Encoder> open_encoder(runtime::Weights& weights, size_t stages, size_t blocks) {
+  LS_TRY(auto conv_in, FrameConv::open(weights, "encoder.conv_in"));
+  std::vector<DownStage> down(stages);
+  size_t index = 0;  // blocks and resamplers are numbered together
+  for (size_t s = 0; s < stages; ++s) {
+    for (size_t b = 0; b < blocks; ++b) {
+      LS_TRY(auto block, ResidualBlock::open(weights, numbered("encoder.down_blocks", index++)));
+      down[s].blocks.push_back(std::move(block));
+    }
+    if (s + 1 < stages) {
+      LS_TRY(down[s].halving,
+             FrameConv::open(weights, numbered("encoder.down_blocks", index++) + ".resample.1"));
+    }
+  }
+  LS_TRY(auto mid, MidBlock::open(weights, "encoder.mid_block"));
+  LS_TRY(auto norm_out, ChannelNorm::open(weights, "encoder.norm_out"));
+  LS_TRY(auto conv_out, FrameConv::open(weights, "encoder.conv_out"));
+  LS_TRY(auto quant, FrameConv::open(weights, "quant_conv"));
+  return Encoder{std::move(conv_in),  std::move(down),     std::move(mid),
+                 std::move(norm_out), std::move(conv_out), std::move(quant)};
+}
+
+Result<at::Tensor> read_statistic(const Node& config, const char* key, int64_t channels) {
+  const Node* list = config.find(key);
+  if (list == nullptr || !list->is_list() ||
+      list->items().size() != static_cast<size_t>(channels)) {
+    return Error{Code::invalid_checkpoint,
+                 "model configuration rejected",
+                 config.mark().text(),
+                 "found " + (list == nullptr ? std::string("nothing") : list->describe()) + " as " +
+                     key + ", expected a list of " + std::to_string(channels) + " numbers",
+                 "",
+                 {}};
+  }
+  std::vector<float> values;
+  for (const Node& item : list->items()) {
+    if (!item.is_numeric()) {
+      return Error{Code::invalid_checkpoint,
+                   "model configuration rejected",
+                   item.mark().text(),
+                   "found " + item.describe() + " in " + key + ", expected a number",
+                   "",
+                   {}};
+    }
+    values.push_back(static_cast<float>(item.number()));
+  }
+  return at::tensor(values).view({1, channels, 1, 1});
+}
+
+}  // namespace
+
+struct CausalVae::Networks {
+  std::optional<Encoder> encoder;
+  std::optional<Decoder> decoder;
+  LatentStatistics statistics;
+  int64_t channels = 0;
+  int64_t scale = 1;
+};
+
+Result<CausalVae> CausalVae::open(runtime::Weights& weights) {
+  const Node& config = weights.config();
+  LS_CHECK(runtime::config_must_be_off(config, "is_residual"));
+  if (const Node* scales = config.find("attn_scales");
+      scales != nullptr && scales->is_list() && !scales->items().empty()) {
+    return Error{Code::unsupported,
+                 "model variant is not supported",
+                 scales->mark().text(),
+                 "found attn_scales " + scales->to_json() + ", expected none",
+                 "",
+                 {}};
+  }
+  LS_TRY(const auto multipliers, runtime::config_counts(config, "dim_mult"));
+  LS_TRY(const int64_t blocks, runtime::config_count(config, "num_res_blocks"));
+  auto networks = std::make_unique<Networks>();
+  LS_TRY(networks->channels, runtime::config_count(config, "z_dim"));
+  const size_t stages = multipliers.size();
+  networks->scale = int64_t{1} << (stages - 1);
+  LS_TRY(networks->statistics.mean, read_statistic(config, "latents_mean", networks->channels));
+  LS_TRY(networks->statistics.deviation, read_statistic(config, "latents_std", networks->channels));
+  LS_TRY(networks->decoder, open_decoder(weights, stages, static_cast<size_t>(blocks)));
+  if (weights.has_tensor("encoder.conv_in.weight")) {
+    LS_TRY(networks->encoder, open_encoder(weights, stages, static_cast<size_t>(blocks)));
+  }
+  return CausalVae(std::move(networks));
+}
+
+CausalVae::CausalVae(std::unique_ptr<Networks> networks) : networks_(std::move(networks)) {}
+CausalVae::CausalVae(CausalVae&&) noexcept = default;
+CausalVae& CausalVae::operator=(CausalVae&&) noexcept = default;
+CausalVae::~CausalVae() = default;
+
+at::Tensor CausalVae::decode(const at::Tensor& latents) const {
+  return at::clamp((*networks_->decoder)(latents), -1.0, 1.0);
+}
+
+Encoded CausalVae::encode(const at::Tensor& pictures) const {
+  const at::Tensor moments = (*networks_->encoder)(pictures);
+  return {moments.narrow(1, 0, networks_->channels),
+          at::clamp(moments.narrow(1, networks_->channels, networks_->channels), -30.0, 20.0)};
+}
+
+bool CausalVae::has_encoder() const { return networks_->encoder.has_value(); }
+int64_t CausalVae::latent_channels() const { return networks_->channels; }
+int64_t CausalVae::scale() const { return networks_->scale; }
+const LatentStatistics& CausalVae::statistics() const { return networks_->statistics; }
+
+}  // namespace loadstone::networks

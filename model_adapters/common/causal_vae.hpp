@@ -1,0 +1,49 @@
+// The causal video autoencoder that Qwen-Image and Wan 2.1 share, for one frame.
+//
+// With one frame and zeros before it a causal 3-D convolution reads the frame through its last
+// temporal slice only: it is the 2-D convolution with weight[:, :, -1]. Temporal resampling does
+// nothing to a first frame (`time_conv` is not used).
+// Sizes come from the tensors; config.json gives dim_mult, num_res_blocks, z_dim and the latents'
+// mean and deviation.
+#pragma once
+
+#include <memory>
+
+#include "runtime/weights.hpp"
+
+namespace loadstone::networks {
+
+struct LatentStatistics {
+  at::Tensor mean, deviation;  // [1, z, 1, 1] float32
+};
+
+struct Encoded {
+  at::Tensor mean, log_variance;  // [B, z, h, w]; the latter clamped to -30..20
+};
+
+class CausalVae {
+ public:
+  /// Errors: invalid_checkpoint (a missing tensor or config key), unsupported (a variant).
+  static Result<CausalVae> open(runtime::Weights& weights);
+  CausalVae(CausalVae&&) noexcept;
+  CausalVae& operator=(CausalVae&&) noexcept;
+  ~CausalVae();
+
+  /// Latents [B, z, h, w] (not normalized) → pictures [B, 3, 8h, 8w] in -1..1.
+  at::Tensor decode(const at::Tensor& latents) const;
+  /// Pictures [B, 3, H, W] in -1..1 → moments. Requires has_encoder().
+  Encoded encode(const at::Tensor& pictures) const;
+
+  bool has_encoder() const;
+  int64_t latent_channels() const;
+  /// Pixels per latent along an edge: 2 to the number of resampling stages.
+  int64_t scale() const;
+  const LatentStatistics& statistics() const;
+
+ private:
+  struct Networks;
+  explicit CausalVae(std::unique_ptr<Networks> networks);
+  std::unique_ptr<Networks> networks_;
+};
+
+}  // namespace loadstone::networks

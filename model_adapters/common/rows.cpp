@@ -1,0 +1,89 @@
+#include "common/rows.hpp"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/silu.h>
+
+#include <cmath>
+
+#include "common/row_kernels.hpp"
+
+namespace loadstone::networks {
+
+using namespace kernels;  // NOLINT(google-build-using-namespace): this file is their wrapper
+
+at::Tensor layer_norm_modulated(const at::Tensor& x, const at::Tensor& scale,
+                                const at::Tensor& shift, double eps) {
+  at::Tensor out = at::empty_like(x);
+  const int64_t width = x.size(1);
+  with_type(x, [&]<typename T>() {
+    const T* from = x.const_data_ptr<T>();
+    T* to = out.mutable_data_ptr<T>();
+    over_rows(x.size(0), width, [&](int64_t begin, int64_t end) {
+      std::vector<float> row_scratch, scale_scratch, shift_scratch;
+      const float* scales = widened(scale.const_data_ptr<T>(), width, scale_scratch);
+      const float* shifts = widened(shift.const_data_ptr<T>(), width, shift_scratch);
+      Target<T> target;
+      for (int64_t r = begin; r < end; ++r) {
+        const float* row = widened(from + r * width, width, row_scratch);
+        float mean = 0, variance = 0;
+        mean_and_variance(row, width, mean, variance);
+        const float inverse = 1.0f / std::sqrt(variance + static_cast<float>(eps));
+        modulate(row, mean, inverse, scales, shifts, target.row(to + r * width, width), width);
+        target.finish();
+      }
+    });
+  });
+  return out;
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  at::Tensor out = at::empty_like(x);
+  const int64_t width = x.size(1);
+  with_type(x, [&]<typename T>() {
+    const T* from = x.const_data_ptr<T>();
+    T* to = out.mutable_data_ptr<T>();
+    over_rows(x.size(0), width, [&](int64_t begin, int64_t end) {
+      std::vector<float> row_scratch, weight_scratch;
+      const float* weights = widened(weight.const_data_ptr<T>(), width, weight_scratch);
+      Target<T> target;
+      for (int64_t r = begin; r < end; ++r) {
+        const float* row = widened(from + r * width, width, row_scratch);
+        const float mean = sum_squares(row, width) / static_cast<float>(width);
+        const float factor = 1.0f / std::sqrt(mean + static_cast<float>(eps));
+        scale_by(row, factor, weights, target.row(to + r * width, width), width);
+        target.finish();
+      }
+    });
+  });
+  return out;
+}
+
+void add_gated(at::Tensor& x, const at::Tensor& gate, const at::Tensor& y) {
+  const int64_t width = x.size(1);
+  with_type(x, [&]<typename T>() {
+    T* to = x.mutable_data_ptr<T>();
+    const T* from = y.const_data_ptr<T>();
+    over_rows(x.size(0), width, [&](int64_t begin, int64_t end) {
+      std::vector<float> row_scratch, gate_scratch, sum;
+      const float* gates = widened(gate.const_data_ptr<T>(), width, gate_scratch);
+      for (int64_t r = begin; r < end; ++r) {
+        const float* row = widened(from + r * width, width, row_scratch);
+        if constexpr (std::is_same_v<T, float>) {
+          add_product(to + r * width, gates, row, width);
+        } else {
+          sum.assign(to + r * width, to + (r + 1) * width);
+          add_product(sum.data(), gates, row, width);
+          std::copy(sum.begin(), sum.end(), to + r * width);
+        }
+      }
+    });
+  });
+}
+
+at::Tensor swiglu(const at::Tensor& x) {
+  const int64_t width = x.size(1) / 2;
+  return at::silu(x.narrow(1, 0, width)).mul_(x.narrow(1, width, width));
+}
+
+}  // namespace loadstone::networks

@@ -1,0 +1,20 @@
+// Row-wise arithmetic that transformers share, one pass over memory each. Matrices are dense
+// [rows, width] of float32 or bf16; sums run in float32; per-column vectors are dense, of the same
+// dtype, and apply to all rows.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace loadstone::networks {
+
+/// LayerNorm without weights, then modulation: ((x - mean)/sqrt(var + eps))·(1 + scale) + shift.
+at::Tensor layer_norm_modulated(const at::Tensor& x, const at::Tensor& scale,
+                                const at::Tensor& shift, double eps);
+/// x/sqrt(mean(x²) + eps)·weight.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+/// x += gate·y, in place.
+void add_gated(at::Tensor& x, const at::Tensor& gate, const at::Tensor& y);
+/// silu(a)·b for x = [a, b] side by side: [rows, 2·width] → [rows, width].
+at::Tensor swiglu(const at::Tensor& x);
+
+}  // namespace loadstone::networks
