@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/text.hpp"
+#include "near_name.hpp"
 #include "runtime/compare/variant.hpp"
 
 namespace loadstone::cli {
@@ -31,7 +32,7 @@ Status check_task(const CompareOptions& o) {
   if (o.task == "t2i") return {};
   if (o.task != "t2v") {
     return refused(Code::invalid_argument, "unknown task", "--task", loadstone::quoted(o.task),
-                   "t2i or t2v", nearest(o.task, tasks));
+                   "t2i or t2v", near_name(o.task, tasks));
   }
   if (o.reference_dir) return {};
   return refused(Code::unsupported, "not supported yet", "--task", "t2v",
@@ -69,7 +70,7 @@ Result<std::optional<compare::Gate>> gate_of(const CompareOptions& o) {
   }
   const std::vector<std::string> gates{"smoke", "strict"};
   return refused(Code::invalid_argument, "invalid value", "--gate", loadstone::quoted(*o.gate),
-                 "smoke or strict", nearest(*o.gate, gates));
+                 "smoke or strict", near_name(*o.gate, gates));
 }
 
 Status check_load_format(const std::string& side, const std::string& format) {

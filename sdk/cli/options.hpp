@@ -54,7 +54,9 @@ struct PluginsListOptions {
 
 struct PluginsCheckOptions {
   std::string file;
-  bool quick = false;
+  std::string method;  // "": all
+  double seconds = 0;  // 0: everything there is
+  bool json = false;
 };
 
 struct ConfigCheckOptions {

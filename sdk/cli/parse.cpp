@@ -5,6 +5,7 @@
 
 #include "base/text.hpp"
 #include "examples.hpp"
+#include "near_name.hpp"
 
 namespace loadstone::cli {
 namespace {
@@ -135,7 +136,10 @@ void add_plugin_commands(Parser& p) {
   CLI::App* check =
       p.command(*plugins, "check", "Run the conformance kit on one plugin", p.plugins_check);
   check->add_option("FILE", p.plugins_check.file, "The plugin's .so; its .info lies beside it");
-  check->add_flag("--quick", p.plugins_check.quick, "The short run");
+  check->add_option("--method", p.plugins_check.method, "One method only")->type_name("NAME");
+  check->add_option("--seconds", p.plugins_check.seconds, "Time to spend (default: the full run)")
+      ->type_name("X");
+  add_format(check, p.plugins_check.json);
   p.need(check, "FILE", p.plugins_check.file);
 
   CLI::App* config = p.app.add_subcommand("config", "Configuration without a model");
@@ -315,13 +319,13 @@ Error unknown(const CLI::App* command, const std::string& argument) {
     return rejected(
         "unknown flag", where,
         "found " + loadstone::quoted(name) + ", expected one that " + where + " --help lists",
-        nearest(name, flags));
+        near_name(name, flags));
   }
   const auto subs = commands_of(command);
   if (!subs.empty()) {
     return rejected("unknown command", where,
                     "found " + loadstone::quoted(argument) + ", expected " + join(subs),
-                    nearest(argument, subs));
+                    near_name(argument, subs));
   }
   return rejected("argument not expected", where,
                   "found " + loadstone::quoted(argument) + ", expected flags only from here on");
@@ -338,7 +342,8 @@ Error bad_value(const CLI::App* command, const CLI::ParseError& error) {
                                  : type == "N"      ? "a whole number"
                                  : type == "X"      ? "a number"
                                                     : "one " + type;
-    const auto values = option->results();
+    std::vector<std::string> values;
+    for (const std::string& value : option->results()) values.push_back(loadstone::quoted(value));
     return rejected("invalid value", name,
                     "found " + join(values, " and ") + ", expected " + expected);
   }

@@ -5,6 +5,7 @@
 
 #include "base/file.hpp"
 #include "base/text.hpp"
+#include "near_name.hpp"
 
 namespace loadstone::cli {
 namespace {
@@ -33,7 +34,7 @@ Result<DType> parse_dtype(const std::string& name) {
                "unknown dtype",
                "--dtype",
                "found " + loadstone::quoted(name) + ", expected auto, bf16, f16 or f32",
-               nearest(name, names),
+               near_name(name, names),
                {}};
 }
 
