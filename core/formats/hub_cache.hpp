@@ -12,7 +12,10 @@ namespace loadstone::formats {
 
 /// The variables that place the cache; unset ones are empty.
 struct HubEnvironment {
-  std::string hf_hub_cache, hf_home, xdg_cache_home, home;
+  std::string hf_hub_cache = {};
+  std::string hf_home = {};
+  std::string xdg_cache_home = {};
+  std::string home = {};
   static HubEnvironment of_process();
 };
 
