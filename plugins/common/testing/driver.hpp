@@ -9,7 +9,9 @@
 #include <memory>
 #include <stdexcept>
 
+#include "common/ggml/types.hpp"
 #include "common/numerics/floats.hpp"
+#include "common/testing/declared.hpp"
 #include "common/testing/host.hpp"
 #include "common/testing/oracle.hpp"
 
@@ -237,6 +239,20 @@ class Driver {
     return out;
   }
 
+  /// What the method makes of a checkpoint's declaration.
+  Declared read_declaration(const Json& declaration, uint64_t claim = 0) {
+    Declared out;
+    check(table_->read_declaration(as_node(declaration), claim, reinterpret_cast<ls_sink*>(&out)));
+    return out;
+  }
+
+  /// The entry of an ignore list that names the layer, or "".
+  std::string ignored(TestLayer& layer) {
+    const char* entry = nullptr;
+    check(table_->ignored(config_, layer.view(), &entry));
+    return entry == nullptr ? "" : entry;
+  }
+
   /// Plans and produces, streamed sources cut at random granules and fed in random order.
   Produced produce(TestLayer& layer, uint32_t seed = 1) {
     Produced out;
@@ -246,9 +262,7 @@ class Driver {
       throw Refusal(LS_UNSUPPORTED, out.answer.reason);
     }
     for (const ls_stored& stored : out.answer.stored) {
-      uint64_t elements = 1;
-      for (uint32_t i = 0; i < stored.rank; ++i) elements *= stored.shape[i];
-      out.blocks.emplace_back(elements * item_nbytes(stored.dtype));
+      out.blocks.emplace_back(stored_nbytes(stored));
     }
     for (Block& block : out.blocks) out.buffers.push_back(buffer(block.at(), block.nbytes()));
     for (const ls_buffer& one : out.buffers) out.pointers.push_back(&one);
@@ -335,9 +349,7 @@ class Driver {
     saved_.clear();
     check(table_->save_layer(config_, layer.view(), produced.answer.work.note, nullptr));
     for (size_t i = 0; i < saved_.size(); ++i) {
-      uint64_t elements = 1;
-      for (uint32_t a = 0; a < saved_[i].shape.rank; ++a) elements *= saved_[i].shape.shape[a];
-      saved_[i].bytes.resize(elements * item_nbytes(saved_[i].shape.dtype));
+      saved_[i].bytes.resize(stored_nbytes(saved_[i].shape));
       check(table_->save_read(config_, layer.view(), produced.answer.work.note,
                               produced.pointers.data(), produced.pointers.size(), i, 0,
                               saved_[i].bytes.size(), saved_[i].bytes.data()));
@@ -345,6 +357,13 @@ class Driver {
     return saved_;
   }
 
+  static uint64_t stored_nbytes(const ls_stored& stored) {
+    uint64_t elements = 1;
+    for (uint32_t i = 0; i < stored.rank; ++i) elements *= stored.shape[i];
+    if (stored.dtype < LS_DTYPE_GGML) return elements * item_nbytes(stored.dtype);
+    const ggml::TypeInfo& type = *ggml::find_type(stored.dtype - uint32_t{LS_DTYPE_GGML});
+    return elements / type.elems * type.nbytes;
+  }
   static uint64_t item_nbytes(uint32_t dtype) {
     switch (dtype) {
       case LS_DTYPE_F32:
@@ -451,6 +470,7 @@ class Driver {
       answer(sink).kernel = work->kernel == nullptr ? "" : work->kernel;
       return LS_OK;
     };
+    lend_declarations(out);
     out.save_tensor = [](ls_sink*, const ls_stored* one, uint32_t part) -> int32_t {
       saved_.push_back({*one, one->name, part, {}});
       return LS_OK;
