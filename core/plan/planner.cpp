@@ -230,7 +230,7 @@ class Planner {
 
   void unsupported(graph::Layer layer, LayerPlan plan, const Wish& wish,
                    const std::string& reason) {
-    bool may_keep = plan_.quantization.on_unsupported == config::OnUnsupported::keep &&
+    bool may_keep = wish.routed->on_unsupported == config::OnUnsupported::keep &&
                     !wish.routed->from_declaration;
     if (may_keep) {
       plan.reason += plan.reason.empty() ? "" : "; ";
