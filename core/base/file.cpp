@@ -10,8 +10,8 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
-#include <cstring>
 #include <system_error>
+#include <utility>
 
 #include "base/text.hpp"
 
@@ -51,25 +51,42 @@ FileIdentity identity_of(const struct stat& status) {
   };
 }
 
+// Closes on every way out, an allocation that fails among them.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
+
 class SystemFile final : public File {
  public:
-  SystemFile(std::string path, int descriptor) : File(std::move(path)), descriptor_(descriptor) {}
-  ~SystemFile() override { ::close(descriptor_); }
+  SystemFile(std::string path, Descriptor descriptor)
+      : File(std::move(path)), descriptor_(std::move(descriptor)) {}
 
   ssize_t pread_some(std::span<std::byte> into, uint64_t offset) const override {
     if (offset > static_cast<uint64_t>(INT64_MAX)) return -EOVERFLOW;
-    const ssize_t got = ::pread(descriptor_, into.data(), into.size(), static_cast<off_t>(offset));
+    const ssize_t got =
+        ::pread(descriptor_.number(), into.data(), into.size(), static_cast<off_t>(offset));
     return got < 0 ? -errno : got;
   }
 
   Result<FileIdentity> identity() const override {
     struct stat status {};
-    if (::fstat(descriptor_, &status) != 0) return failed("cannot stat file", path(), errno);
+    if (::fstat(descriptor_.number(), &status) != 0)
+      return failed("cannot stat file", path(), errno);
     return identity_of(status);
   }
 
   Result<std::string> resolved() const override {
-    const std::string link = fmt::format("/proc/self/fd/{}", descriptor_);
+    const std::string link = fmt::format("/proc/self/fd/{}", descriptor_.number());
     std::string target(PATH_MAX, '\0');
     const ssize_t length = ::readlink(link.c_str(), target.data(), target.size());
     if (length < 0) return failed("cannot resolve open file", path(), errno);
@@ -78,12 +95,12 @@ class SystemFile final : public File {
   }
 
   void will_need(uint64_t offset, uint64_t nbytes) const override {
-    (void)::posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(nbytes),
-                          POSIX_FADV_WILLNEED);
+    (void)::posix_fadvise(descriptor_.number(), static_cast<off_t>(offset),
+                          static_cast<off_t>(nbytes), POSIX_FADV_WILLNEED);
   }
 
  private:
-  int descriptor_;
+  Descriptor descriptor_;
 };
 
 EntryKind kind_of(const dirent& entry, int folder) {
@@ -111,32 +128,31 @@ class SystemFiles final : public FileSystem {
   Result<std::unique_ptr<File>> open(const std::string& path) override {
     LS_CHECK(check_path(path));
     // O_NONBLOCK: opening a FIFO without a writer would wait for ever. No effect on regular files.
-    const int descriptor = ::openat(AT_FDCWD, path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) {
+    Descriptor descriptor(::openat(AT_FDCWD, path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (descriptor.number() < 0) {
       if (errno == ENXIO) return not_regular(path, "a socket or a device without a driver");
       return failed("cannot open file", path, errno);
     }
-    auto file = std::make_unique<SystemFile>(path, descriptor);
     struct stat status {};
-    if (::fstat(descriptor, &status) != 0) return failed("cannot stat file", path, errno);
+    if (::fstat(descriptor.number(), &status) != 0) return failed("cannot stat file", path, errno);
     if (!S_ISREG(status.st_mode)) return not_regular(path, kind_text(status.st_mode));
-    return std::unique_ptr<File>(std::move(file));
+    return std::unique_ptr<File>(std::make_unique<SystemFile>(path, std::move(descriptor)));
   }
 
   Result<std::vector<DirectoryEntry>> list(const std::string& path) override {
     LS_CHECK(check_path(path));
-    DIR* folder = ::opendir(path.c_str());
+    const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(path.c_str()), ::closedir);
     if (folder == nullptr) return failed("cannot list folder", path, errno);
     std::vector<DirectoryEntry> entries;
     errno = 0;
-    while (const dirent* entry = ::readdir(folder)) {
+    while (const dirent* entry = ::readdir(folder.get())) {
       const std::string name = entry->d_name;
-      if (name != "." && name != "..") entries.push_back({name, kind_of(*entry, ::dirfd(folder))});
+      if (name != "." && name != "..") {
+        entries.push_back({name, kind_of(*entry, ::dirfd(folder.get()))});
+      }
       errno = 0;
     }
-    const int error = errno;
-    ::closedir(folder);
-    if (error != 0) return failed("cannot list folder", path, error);
+    if (errno != 0) return failed("cannot list folder", path, errno);
     std::sort(entries.begin(), entries.end(),
               [](const auto& a, const auto& b) { return a.name < b.name; });
     return entries;
@@ -147,11 +163,10 @@ class SystemFiles final : public FileSystem {
 
   Result<std::string> resolve(const std::string& path) override {
     LS_CHECK(check_path(path));
-    char* found = ::realpath(path.c_str(), nullptr);
+    const std::unique_ptr<char, void (*)(void*)> found(::realpath(path.c_str(), nullptr),
+                                                       std::free);
     if (found == nullptr) return failed("cannot resolve path", path, errno);
-    std::string out = found;
-    std::free(found);
-    return out;
+    return std::string(found.get());
   }
 
  private:
@@ -200,9 +215,8 @@ FileSystem& system_files() {
 Result<std::string> read_text(const File& file, uint64_t max_nbytes) {
   LS_TRY(const FileIdentity identity, file.identity());
   if (identity.nbytes > max_nbytes) {
-    return Error{
-        Code::invalid_checkpoint, "file is too large", shown(file.path()),
-        fmt::format("found {} bytes, expected at most {}", identity.nbytes, max_nbytes)};
+    return Error{Code::invalid_checkpoint, "file is too large", shown(file.path()),
+                 fmt::format("found {} bytes, expected at most {}", identity.nbytes, max_nbytes)};
   }
   std::string text(identity.nbytes, '\0');
   LS_CHECK(file.read_exact(std::as_writable_bytes(std::span(text)), 0));

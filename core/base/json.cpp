@@ -241,6 +241,9 @@ class JsonReader {
       case simdjson::UTF8_ERROR:
         return rejected(valid_utf8_prefix({json_.data(), json_.size()}),
                         "found invalid UTF-8, expected UTF-8");
+      case simdjson::MEMALLOC:
+        return Error{Code::resource, "out of memory", escaped(*file_, PATH_MAX),
+                     fmt::format("found no memory to parse {} bytes of JSON", json_.size())};
       case simdjson::CAPACITY:
         return rejected(0, fmt::format("found {} bytes, expected at most {}", json_.size(),
                                        limits_.max_nbytes));

@@ -16,6 +16,7 @@
 #include "formats/gguf_metadata.hpp"
 #include "formats/name_table.hpp"
 #include "formats/safetensors.hpp"
+#include "formats/weight_files.hpp"
 
 namespace loadstone::formats {
 namespace {
@@ -332,6 +333,10 @@ std::optional<std::vector<std::string>> gguf_part_names(const std::string& name,
   }
   if (!is_part) return std::nullopt;
   return names;
+}
+
+uint64_t gguf_count_of_name(const std::string& name) {
+  return shard_total(name, ".gguf").value_or(1);
 }
 
 }  // namespace loadstone::formats

@@ -41,4 +41,7 @@ Result<GgufFile> read_gguf(const File& file, uint64_t file_nbytes, const OpenOpt
 /// when it is no numbered name or its total isn't `count`.
 std::optional<std::vector<std::string>> gguf_part_names(const std::string& name, uint64_t count);
 
+/// M of a name "x-N-of-M.gguf", 1 for other names.
+uint64_t gguf_count_of_name(const std::string& name);
+
 }  // namespace loadstone::formats

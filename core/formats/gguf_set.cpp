@@ -72,11 +72,16 @@ Result<std::vector<GgufSetReader::Part>> GgufSetReader::open_parts(const std::st
   std::vector<Part> parts;
   LS_TRY(Part named, open_part(path));
   const uint64_t count = named.content.split.count;
+  const std::string name = base_name(path);
   if (count == 1) {
+    const uint64_t named_count = gguf_count_of_name(name);
+    if (named_count > 1) {
+      return rejected(
+          path, fmt::format("found no split.count, expected {} as the name says", named_count));
+    }
     parts.push_back(std::move(named));
     return parts;
   }
-  const std::string name = base_name(path);
   const auto names = gguf_part_names(name, count);
   if (!names) {
     return rejected(path, fmt::format("found a part of {} (split.count), expected a name ending in "

@@ -58,7 +58,9 @@ Result<Node> ModelFiles::read_json(const std::string& path, uint64_t max_nbytes)
   LS_TRY(const std::unique_ptr<File> file, open(path));
   LS_TRY(const std::string text, read_text(*file, max_nbytes));
   auto parsed = parse_json(text, path, {.max_nbytes = max_nbytes});
-  if (!parsed.ok()) parsed.error().code = Code::invalid_checkpoint;
+  if (!parsed.ok() && parsed.error().code == Code::invalid_config) {
+    parsed.error().code = Code::invalid_checkpoint;
+  }
   return parsed;
 }
 

@@ -208,6 +208,18 @@ Result<Checkpoint> open_path_or_name(FileSystem& files, const std::string& path,
   return checkpoint;
 }
 
+// The message fits into the string itself; the rest is added if there is memory for it.
+Error out_of_memory(const std::string& path) {
+  Error error{Code::resource, "out of memory"};
+  try {
+    error.where = escaped(path, PATH_MAX);
+    error.detail = "found no memory for its headers, expected a few times their size";
+  } catch (const std::bad_alloc&) {
+    error.where.clear();
+  }
+  return error;
+}
+
 }  // namespace
 
 Result<Checkpoint> open_checkpoint(FileSystem& files, const std::string& path,
@@ -215,11 +227,9 @@ Result<Checkpoint> open_checkpoint(FileSystem& files, const std::string& path,
   try {
     return open_path_or_name(files, path, options);
   } catch (const std::bad_alloc&) {
-    return Error{Code::resource, "out of memory", escaped(path, PATH_MAX),
-                 "found no memory for the headers, expected a few times their size"};
+    return out_of_memory(path);
   } catch (const std::length_error&) {
-    return Error{Code::resource, "out of memory", escaped(path, PATH_MAX),
-                 "found a size beyond any memory"};
+    return out_of_memory(path);
   }
 }
 

@@ -374,6 +374,10 @@ class HeaderParser {
       return header_rejected(path_, fmt::format("found invalid UTF-8 at byte {}, expected UTF-8",
                                                 kLengthNbytes + valid_utf8_prefix(text_)));
     }
+    if (error == simdjson::MEMALLOC) {
+      return Error{Code::resource, "out of memory", escaped(path_, PATH_MAX),
+                   fmt::format("found no memory to parse a header of {} bytes", text_.size())};
+    }
     if (error == simdjson::EMPTY) {
       return header_rejected(path_, "found an empty header, expected a JSON map");
     }

@@ -35,19 +35,6 @@ std::optional<uint64_t> digits(std::string_view text) {
   return value;
 }
 
-// The total of "…-N-of-M.ending", or nullopt.
-std::optional<uint64_t> shard_total(std::string_view name, std::string_view ending) {
-  if (!name.ends_with(ending)) return std::nullopt;
-  name.remove_suffix(ending.size());
-  const size_t of = name.rfind("-of-");
-  if (of == std::string_view::npos) return std::nullopt;
-  const size_t dash = name.rfind('-', of == 0 ? 0 : of - 1);
-  if (dash == std::string_view::npos || !digits(name.substr(dash + 1, of - dash - 1))) {
-    return std::nullopt;
-  }
-  return digits(name.substr(of + 4));
-}
-
 // GGUF files that belong together: the part before "-N-of-M", or the name.
 std::string gguf_set(const std::string& name) {
   if (!shard_total(name, kGguf)) return name;
@@ -100,6 +87,18 @@ Result<WeightFiles> choose_gguf(const std::string& folder, const Listing& listin
 }
 
 }  // namespace
+
+std::optional<uint64_t> shard_total(std::string_view name, std::string_view ending) {
+  if (!name.ends_with(ending)) return std::nullopt;
+  name.remove_suffix(ending.size());
+  const size_t of = name.rfind("-of-");
+  if (of == std::string_view::npos) return std::nullopt;
+  const size_t dash = name.rfind('-', of == 0 ? 0 : of - 1);
+  if (dash == std::string_view::npos || !digits(name.substr(dash + 1, of - dash - 1))) {
+    return std::nullopt;
+  }
+  return digits(name.substr(of + 4));
+}
 
 bool is_numbered_shard(const std::string& name) {
   const auto total = shard_total(name, kSafetensors);

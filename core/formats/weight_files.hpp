@@ -1,7 +1,9 @@
 // Which files of a folder hold a component's tensors.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "formats/checkpoint.hpp"
@@ -24,6 +26,9 @@ struct WeightFiles {
 /// a safetensors file with nothing to choose by.
 Result<WeightFiles> choose_weight_files(const std::string& folder,
                                         const std::vector<std::string>& names);
+
+/// The total M of a name "x-N-of-M" + ending, or nullopt.
+std::optional<uint64_t> shard_total(std::string_view name, std::string_view ending);
 
 /// "x-00001-of-00003.safetensors": part of a set of more than one.
 bool is_numbered_shard(const std::string& name);
