@@ -220,6 +220,11 @@ struct AutoRound {
                 "packed tensors rejected: found \"qweight\", expected "
                 "\"weight\": the configuration leaves this layer as it was");
     }
+    require_known(*setting);
+    if (config.packing == int_packs::Packing::awq && setting->bits != 4) {
+      return plan.unsupported("found " + std::to_string(setting->bits) +
+                              " bits, expected 4 with packing_format auto_round:auto_awq");
+    }
     const Form form = loadstone::autoround::form_of(layer, config, *setting);
     const std::string shape = loadstone::autoround::unsupported_shape(form);
     if (!shape.empty()) return plan.unsupported(shape);
@@ -235,6 +240,16 @@ struct AutoRound {
     plan.unsupported(
         "found plain weights, expected qweight, qzeros and scales: such checkpoints are read, not "
         "made");
+  }
+
+  static void require_known(const Setting& setting) {
+    const char* missing = setting.bits == 0         ? "bits"
+                          : setting.group_size == 0 ? "group_size"
+                                                    : nullptr;
+    if (missing == nullptr) return;
+    sdk::fail(LS_INVALID_CONFIG, std::string(missing) +
+                                     " missing: found packed tensors, expected " + missing +
+                                     " in the configuration or the checkpoint's declaration");
   }
 
   static void plan_form(const Config& config, const sdk::Layer& layer, const Form& form,

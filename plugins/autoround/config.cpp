@@ -83,10 +83,10 @@ std::string other_method(std::string_view data_type, std::string_view packing) {
 }
 
 void check_microscaling(const sdk::Values& values, const Config& config) {
-  if (config.all.bits != 4 && config.all.bits != 8) {
+  if (config.all.bits != 0 && config.all.bits != 4 && config.all.bits != 8) {
     refuse("bits", std::to_string(config.all.bits), "4 or 8 with data_type mx_fp");
   }
-  if (config.all.group_size != 32) {
+  if (config.all.group_size != 0 && config.all.group_size != 32) {
     refuse("group_size", std::to_string(config.all.group_size), "32 with data_type mx_fp");
   }
   if (!values.boolean("sym")) refuse("sym", "false", "true with data_type mx_fp");
@@ -107,7 +107,7 @@ void read_packing(const sdk::Values& values, Config& out) {
     out.packing = known.packing;
     out.zero_bias = known.zero_bias;
   }
-  if (out.packing == int_packs::Packing::awq && out.all.bits != 4) {
+  if (out.packing == int_packs::Packing::awq && out.all.bits != 0 && out.all.bits != 4) {
     refuse("bits", std::to_string(out.all.bits), "4 with packing_format auto_round:auto_awq");
   }
 }
@@ -200,13 +200,16 @@ Setting Config::of(std::string_view module) const {
 Config configure(const sdk::Values& values) {
   Config out;
   const char* bits = values.has("weight_bits") ? "weight_bits" : "bits";
-  if (!values.has(bits)) refuse("bits", "nothing", "2 to 8");
-  if (!values.has("group_size")) refuse("group_size", "nothing", "a positive number or -1");
-  out.all.group_size = values.integer("group_size");
-  const int64_t width = values.integer(bits);
-  check_setting(width, out.all.group_size, "");
-  out.all.kept = width >= 16;
-  if (!out.all.kept) out.all.bits = static_cast<uint32_t>(width);
+  if (values.has(bits)) {
+    const int64_t width = values.integer(bits);
+    check_setting(width, 1, "");
+    out.all.kept = width >= 16;
+    if (!out.all.kept) out.all.bits = static_cast<uint32_t>(width);
+  }
+  if (values.has("group_size")) {
+    out.all.group_size = values.integer("group_size");
+    check_setting(4, out.all.group_size, "");
+  }
   read_packing(values, out);
   out.desc_act = values.boolean("desc_act");
   out.declared = values.boolean("is_checkpoint_autoround_serialized");

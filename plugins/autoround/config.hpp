@@ -14,9 +14,9 @@ namespace loadstone::autoround {
 
 /// How one module is packed.
 struct Setting {
-  uint32_t bits = 4;
-  int64_t group_size = 128;  // -1: the whole row
-  bool kept = false;         // 16 bits and more: stored as it was
+  uint32_t bits = 0;       // 2 to 8; 0: nobody said
+  int64_t group_size = 0;  // -1: the whole row; 0: nobody said
+  bool kept = false;       // 16 bits and more: stored as it was
   bool operator==(const Setting&) const = default;
 };
 
@@ -43,7 +43,7 @@ struct Config {
   Setting of(std::string_view module) const;
 };
 
-/// Errors: LS_INVALID_CONFIG for missing values and values that no checkpoint can have.
+/// Errors: LS_INVALID_CONFIG for values that no checkpoint can have.
 Config configure(const sdk::Values& values);
 
 /// Whether a key of extra_config is a regular expression: auto-round's own rule.
