@@ -102,6 +102,7 @@ struct TextModel::Networks {
   std::unique_ptr<runtime::Embedding> embedding;
   std::vector<Layer> layers;
   at::Tensor final_norm;
+  std::shared_ptr<runtime::RunState> state;
 
   at::Tensor attend(const Layer& layer, const at::Tensor& x, const RotaryTable& table) const {
     const HeadCounts& heads = sizes.heads;
@@ -121,6 +122,7 @@ struct TextModel::Networks {
 Result<TextModel> TextModel::open(runtime::Weights& weights) {
   auto networks = std::make_unique<Networks>();
   LS_TRY(networks->sizes, read_sizes(weights.config()));
+  networks->state = weights.state();
   // Published names, and those that the library uses in memory.
   const std::string root =
       weights.has_layer("model.language_model.embed_tokens") ? "model.language_model" : "model";
@@ -146,6 +148,7 @@ at::Tensor TextModel::forward(const at::Tensor& ids) const {
       rotary_table(rotary_angles(positions, n.sizes.heads.dim, n.sizes.theta));
   at::Tensor x = (*n.embedding)(ids);
   for (const Layer& layer : n.layers) {
+    if (n.state->stopped()) break;
     x = x.add(n.attend(layer, rms_norm(x, layer.input_norm, n.sizes.eps), table));
     const at::Tensor inner = swiglu((*layer.gate_up)(rms_norm(x, layer.post_norm, n.sizes.eps)));
     x = x.add((*layer.down)(inner));

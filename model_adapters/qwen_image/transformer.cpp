@@ -158,6 +158,7 @@ struct Transformer::Networks {
   LinearPtr img_in, txt_in, time1, time2, norm_out, proj_out;
   at::Tensor txt_norm;
   std::vector<Block> blocks;
+  std::shared_ptr<runtime::RunState> state;
 
   /// Rows of each pass in the two streams, for apply().
   struct Passes {
@@ -190,6 +191,7 @@ Result<Transformer> Transformer::open(runtime::Weights& weights) {
   const Sizes& sizes = n->sizes;
   const int64_t width = sizes.width;
   n->options = at::TensorOptions().dtype(weights.dtype());
+  n->state = weights.state();
   const std::string time = "time_text_embed.timestep_embedder.linear_";
   LS_TRY(n->img_in, open_linear(weights, "img_in", sizes.latent, width));
   LS_TRY(n->txt_in, open_linear(weights, "txt_in", sizes.text, width));
@@ -357,7 +359,7 @@ std::vector<at::Tensor> Transformer::forward(const at::Tensor& latents,
   at::Tensor img = count == 1 ? embedded : embedded.repeat({count, 1});
   at::Tensor txt = at::cat(txt_rows, 0);  // a copy: blocks add in place
   if (probe) probe("temb", step.temb.unsqueeze(0));
-  for (size_t b = 0; b < n.blocks.size(); ++b) {
+  for (size_t b = 0; b < n.blocks.size() && !n.state->stopped(); ++b) {
     const bool text_goes_on = b + 1 < n.blocks.size() || probe;
     n.run_block(n.blocks[b], img, txt, texts, step.img[b], step.txt[b], grid, passes, text_goes_on);
     if (!probe) continue;

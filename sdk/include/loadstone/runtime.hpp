@@ -54,7 +54,7 @@ struct GenerateOptions {
 
 struct RunControl {
   const CancelToken* cancel = nullptr;
-  ProgressSink progress;                         // phase "denoise", unit "steps"
+  ProgressSink progress;                          // phase "denoise", unit "steps"
   std::function<void(const LayerCall&)> observe;  // every linear layer of the run
 };
 
@@ -70,9 +70,6 @@ struct Generated {
   uint64_t resident_peak_nbytes = 0;  // of the process, since it started
   std::vector<std::string> files;     // what was written
 };
-
-/// Network of one family; see Pipeline.
-class Drawer;
 
 /// A model ready to draw. One call at a time.
 class Pipeline {
@@ -96,8 +93,9 @@ class Pipeline {
                                    std::span<const float> x);
 
  private:
-  explicit Pipeline(std::unique_ptr<Drawer> drawer);
-  std::unique_ptr<Drawer> drawer_;
+  struct State;
+  explicit Pipeline(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace loadstone::runtime

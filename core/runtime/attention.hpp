@@ -1,0 +1,22 @@
+// The one place where attention is computed. Networks say what and where; which kernel runs is
+// decided here.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+namespace loadstone::runtime {
+
+struct AttentionCall {
+  at::Tensor q;         // [B, H, Lq, D], any strides with the last one 1
+  at::Tensor k;         // [B, Hkv, Lk, D]; H is a multiple of Hkv
+  at::Tensor v;         // [B, Hkv, Lk, D]
+  double scale = 0;     // of q·kᵀ
+  bool causal = false;  // query i sees keys up to i (Lq = Lk)
+};
+
+/// softmax(scale·q·kᵀ)·v as [B, Lq, H·D], dense.
+at::Tensor attention(const AttentionCall& call);
+
+}  // namespace loadstone::runtime

@@ -1,0 +1,47 @@
+// What a running network and its layers tell each other.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <loadstone/plugin.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "base/parallel.hpp"
+#include "base/result.hpp"
+
+namespace loadstone::runtime {
+
+/// Shared by the layers of one pipeline, used by the thread that runs it.
+struct RunState {
+  ls_step step{sizeof(ls_step), 0, 0, 0};
+  /// The first error of a layer. Networks return tensors, not results: a layer that fails leaves
+  /// zeros and its error here, and whoever runs the network looks before using the output.
+  std::optional<Error> failure;
+  /// Sees input [m, in] and output [m, out] of every linear layer, when set.
+  std::function<void(const std::string& component, const std::string& path, const at::Tensor& x,
+                     const at::Tensor& y)>
+      observer;
+
+  const CancelToken* cancel = nullptr;
+
+  /// Whether going on is of no use: networks ask between blocks and return early.
+  bool stopped() const { return failure.has_value() || (cancel != nullptr && cancel->cancelled()); }
+  void fail(Error error) {
+    if (!failure) failure = std::move(error);
+  }
+  /// The failure, once; a cancel as an error.
+  Status take_failure() {
+    if (cancel != nullptr && cancel->cancelled()) {
+      failure.reset();
+      return Error{Code::cancelled, "cancelled", "", "", "", {}};
+    }
+    if (!failure) return {};
+    Error error = std::move(*failure);
+    failure.reset();
+    return error;
+  }
+};
+
+}  // namespace loadstone::runtime

@@ -1,0 +1,349 @@
+#include "qwen_image/drawer.hpp"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "base/text.hpp"
+#include "common/causal_vae.hpp"
+#include "common/latents.hpp"
+#include "formats/output_file.hpp"
+#include "qwen_image/prompt.hpp"
+#include "qwen_image/transformer.hpp"
+#include "runtime/image_files.hpp"
+#include "runtime/loaded_weights.hpp"
+#include "runtime/noise.hpp"
+#include "runtime/scheduler/flow_match_euler.hpp"
+#include "runtime/trace.hpp"
+
+namespace loadstone::networks::qwen_image {
+namespace {
+
+using runtime::Generated;
+using runtime::GenerateOptions;
+using runtime::NamedTensors;
+using runtime::RunControl;
+
+constexpr const char* kInitialLatents = "latents_packed_initial";
+constexpr int64_t kModulationBytes = 64 << 20;  // of steps' modulations held at once
+constexpr uint32_t kMaxEdge = 1 << 14;          // pixels
+
+class Clock {
+ public:
+  /// Seconds since the last call.
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+    return seconds;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+Error bad_option(const char* flag, std::string found, std::string expected, std::string hint = "") {
+  return Error{Code::invalid_argument,
+               "option rejected",
+               flag,
+               "found " + std::move(found) + ", expected " + std::move(expected),
+               std::move(hint),
+               {}};
+}
+
+/// What a run needs, made once from its options.
+struct Run {
+  const GenerateOptions& options;
+  const RunControl& control;
+  bool guided = false;
+  int64_t batch = 1;
+  int64_t height = 0, width = 0;  // of the latents
+  std::vector<std::string> pictures = {};
+  at::Tensor given_latents = {};  // of --latents, or undefined
+  bool traced = false;
+  NamedTensors trace = {};
+
+  void record(const char* name, const at::Tensor& value) {
+    if (traced)
+      trace.emplace_back(name,
+                         value.detach()
+                             .to(value.is_floating_point() && value.scalar_type() != at::kDouble
+                                     ? at::kFloat
+                                     : value.scalar_type())
+                             .clone());
+  }
+};
+
+class QwenImageDrawer final : public runtime::Drawer {
+ public:
+  QwenImageDrawer(runtime::DrawerSource source, tokenizer::Tokenizer tokenizer,
+                  scheduler::FlowMatchConfig scheduler, TextModel text, Transformer transformer,
+                  CausalVae vae)
+      : source_(std::move(source)),
+        tokenizer_(std::move(tokenizer)),
+        scheduler_(scheduler),
+        text_(std::move(text)),
+        transformer_(std::move(transformer)),
+        vae_(std::move(vae)) {}
+
+  Result<Generated> generate(const GenerateOptions& options, const RunControl& control) override;
+
+ private:
+  Result<Run> check(const GenerateOptions& options, const RunControl& control) const;
+  Result<std::vector<at::Tensor>> encode_texts(Run& run) const;
+  at::Tensor initial_latents(Run& run) const;
+  Result<at::Tensor> denoise(Run& run, const std::vector<at::Tensor>& embeddings,
+                             at::Tensor latents, const scheduler::Schedule& schedule,
+                             runtime::Timings& timings) const;
+  at::Tensor velocity_of(Run& run, const std::vector<at::Tensor>& velocities, bool first) const;
+  Status write(Run& run, const at::Tensor& initial, Generated& out) const;
+
+  runtime::DrawerSource source_;
+  tokenizer::Tokenizer tokenizer_;
+  scheduler::FlowMatchConfig scheduler_;
+  TextModel text_;
+  Transformer transformer_;
+  CausalVae vae_;
+};
+
+Result<Run> QwenImageDrawer::check(const GenerateOptions& options,
+                                   const RunControl& control) const {
+  Run run{options, control};
+  const auto patch = static_cast<uint32_t>(2 * vae_.scale());  // pixels of an image token's edge
+  for (const auto& [flag, value] :
+       {std::pair{"--height", options.height}, {"--width", options.width}}) {
+    if (value < patch || value > kMaxEdge || value % patch != 0) {
+      return bad_option(
+          flag, std::to_string(value),
+          "a multiple of " + std::to_string(patch) + " up to " + std::to_string(kMaxEdge),
+          value > patch && value < kMaxEdge ? std::to_string(value / patch * patch) : "");
+    }
+  }
+  if (options.num_images_per_prompt < 1) {
+    return bad_option("--num-images-per-prompt", "0", "at least 1");
+  }
+  if (!std::isfinite(options.true_cfg_scale)) {
+    return bad_option("--true-cfg-scale", std::to_string(options.true_cfg_scale),
+                      "a finite number");
+  }
+  run.guided = options.negative_prompt.has_value() && options.true_cfg_scale > 1.0;
+  run.batch = options.num_images_per_prompt;
+  run.height = options.height / vae_.scale();
+  run.width = options.width / vae_.scale();
+  run.traced = !options.trace.empty();
+  if (!options.output.empty()) {
+    run.pictures = runtime::picture_paths(options.output, options.num_images_per_prompt);
+  }
+  for (const std::string& path : run.pictures) LS_CHECK(formats::check_output_path(path));
+  for (const std::string& path : {options.save_latents, options.trace}) {
+    if (!path.empty()) LS_CHECK(formats::check_output_path(path));
+  }
+  if (options.latents.empty()) return run;
+  LS_TRY(run.given_latents, runtime::read_tensor(system_files(), options.latents, kInitialLatents));
+  const std::vector<int64_t> shape = {run.batch, run.height / 2 * (run.width / 2),
+                                      4 * vae_.latent_channels()};
+  if (run.given_latents.sizes() != at::IntArrayRef(shape)) {
+    auto text = [](at::IntArrayRef dims) {
+      std::string out;
+      for (int64_t dim : dims) out += (out.empty() ? "[" : ", ") + std::to_string(dim);
+      return out + "]";
+    };
+    return bad_option("--latents", text(run.given_latents.sizes()),
+                      text(shape) + " for these pictures");
+  }
+  return run;
+}
+
+Result<std::vector<at::Tensor>> QwenImageDrawer::encode_texts(Run& run) const {
+  source_.state->step = {sizeof(ls_step), 0, run.options.num_inference_steps, 1};
+  std::vector<at::Tensor> embeddings;
+  auto encode = [&](const std::string& prompt, const char* ids_name,
+                    const char* embeds_name) -> Status {
+    LS_TRY(EncodedPrompt encoded, encode_prompt(prompt, tokenizer_, text_));
+    LS_CHECK(source_.state->take_failure());
+    run.record(ids_name, at::tensor(encoded.ids, at::TensorOptions().dtype(at::kInt)));
+    run.record(embeds_name, encoded.embeddings.unsqueeze(0));
+    embeddings.push_back(std::move(encoded.embeddings));
+    return {};
+  };
+  LS_CHECK(encode(run.options.prompt, "token_ids", "prompt_embeds"));
+  if (run.guided) {
+    LS_CHECK(encode(*run.options.negative_prompt, "negative_token_ids", "negative_prompt_embeds"));
+  }
+  return embeddings;
+}
+
+at::Tensor QwenImageDrawer::initial_latents(Run& run) const {
+  at::Tensor packed = run.given_latents;
+  if (!packed.defined()) {
+    const at::Tensor noise = runtime::draw_noise(
+        {run.batch, 1, vae_.latent_channels(), run.height, run.width}, run.options.seed);
+    run.record("noise", noise);
+    packed = pack_latents(noise.squeeze(1));
+  }
+  packed = packed.to(source_.dtype);
+  run.record(kInitialLatents, packed);
+  return packed;
+}
+
+at::Tensor QwenImageDrawer::velocity_of(Run& run, const std::vector<at::Tensor>& velocities,
+                                        bool first) const {
+  auto record = [&](const char* name, const at::Tensor& value) {
+    if (first) run.record(name, value.view({run.batch, -1, value.size(1)}));
+  };
+  at::Tensor velocity = velocities[0];
+  if (run.guided) {
+    record("velocity_first_cond", velocities[0]);
+    record("velocity_first_uncond", velocities[1]);
+    velocity = guide(velocities[0], velocities[1], run.options.true_cfg_scale);
+  }
+  record("velocity_first", velocity);
+  return velocity;
+}
+
+Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tensor>& embeddings,
+                                            at::Tensor latents, const scheduler::Schedule& schedule,
+                                            runtime::Timings& timings) const {
+  const ImageGrid grid = transformer_.make_grid(run.height / 2, run.width / 2);
+  std::vector<TextInput> texts;
+  for (const at::Tensor& embedding : embeddings) {
+    texts.push_back(transformer_.prepare_text(embedding, run.batch, grid));
+  }
+  const auto steps = static_cast<int64_t>(schedule.timesteps.size());
+  const at::Tensor times = at::tensor(schedule.timesteps).div(1000.0).to(source_.dtype);
+  const int64_t ahead =
+      transformer_.modulation_rows_are_independent()
+          ? std::clamp<int64_t>(kModulationBytes / transformer_.modulation_nbytes(), 1, steps)
+          : 1;
+  std::vector<StepModulation> modulations;
+  std::vector<at::Tensor> history;
+  Clock clock;
+  for (int64_t i = 0; i < steps; ++i) {
+    const auto index = static_cast<size_t>(i);
+    source_.state->step = {sizeof(ls_step), static_cast<uint32_t>(i), static_cast<uint32_t>(steps),
+                           0};
+    if (i % ahead == 0) {
+      modulations = transformer_.modulations(times.narrow(0, i, std::min(ahead, steps - i)));
+    }
+    const auto velocities =
+        transformer_.forward(latents, texts, modulations[static_cast<size_t>(i % ahead)], grid);
+    LS_CHECK(source_.state->take_failure());
+    latents = euler_step(latents, velocity_of(run, velocities, i == 0), schedule.sigmas[index],
+                         schedule.sigmas[index + 1]);
+    if (run.traced) history.push_back(latents.to(at::kFloat).view({run.batch, grid.tokens(), -1}));
+    timings.steps.push_back(clock.lap());
+    if (run.control.progress) {
+      run.control.progress(
+          {"denoise", static_cast<uint64_t>(i + 1), static_cast<uint64_t>(steps), "steps"});
+    }
+  }
+  if (run.traced) run.record("latents_steps", at::stack(history, 0));
+  return latents.view({run.batch, grid.tokens(), -1});
+}
+
+Status QwenImageDrawer::write(Run& run, const at::Tensor& initial, Generated& out) const {
+  LS_CHECK(runtime::write_pictures(run.pictures, out.pictures));
+  out.files = run.pictures;
+  if (const std::string& path = run.options.save_latents; !path.empty()) {
+    LS_CHECK(runtime::write_tensors(path, {{kInitialLatents, initial.to(at::kFloat)}}));
+    out.files.push_back(path);
+  }
+  if (run.traced) {
+    LS_CHECK(runtime::write_tensors(run.options.trace, run.trace));
+    out.files.push_back(run.options.trace);
+  }
+  return {};
+}
+
+Result<Generated> QwenImageDrawer::generate(const GenerateOptions& options,
+                                            const RunControl& control) {
+  const at::NoGradGuard no_gradients;
+  Clock whole, clock;
+  LS_TRY(Run run, check(options, control));
+  const int64_t tokens = run.height / 2 * (run.width / 2);
+  LS_TRY(const auto schedule,
+         scheduler::make_schedule(scheduler_, options.num_inference_steps, tokens));
+  Generated out;
+  out.guided = run.guided;
+  LS_TRY(const auto embeddings, encode_texts(run));
+  out.timings.text = clock.lap();
+  const at::Tensor initial = initial_latents(run);
+  run.record("sigmas", at::tensor(schedule.sigmas));
+  run.record("timesteps", at::tensor(schedule.timesteps));
+  if (scheduler_.use_dynamic_shifting) {
+    run.record("mu", at::tensor(std::vector<double>{schedule.mu}));
+  }
+  LS_TRY(const at::Tensor latents,
+         denoise(run, embeddings, initial.view({run.batch * tokens, -1}), schedule, out.timings));
+  out.timings.denoise = clock.lap();
+  const at::Tensor input =
+      denormalize(unpack_latents(latents, run.height, run.width), vae_.statistics());
+  run.record("vae_input", input.unsqueeze(2));
+  out.pictures = to_frames(vae_.decode(input));
+  LS_CHECK(source_.state->take_failure());
+  out.timings.decode = clock.lap();
+  LS_CHECK(write(run, initial, out));
+  out.timings.total = whole.lap();
+  struct rusage usage {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  out.resident_peak_nbytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+  return out;
+}
+
+Result<scheduler::FlowMatchConfig> read_scheduler(const std::string& root) {
+  const std::string path = root + "/scheduler/scheduler_config.json";
+  LS_TRY(const std::string text, read_text(system_files(), path, 1 << 20));
+  LS_TRY(const Node config, parse_json(text, path));
+  return scheduler::read_flow_match_config(config);
+}
+
+Status check_fit(const char* what, int64_t found, int64_t expected, const char* expected_of) {
+  if (found == expected) return {};
+  return Error{Code::invalid_checkpoint,
+               "components don't fit",
+               what,
+               "found " + std::to_string(found) + ", expected " + std::to_string(expected) +
+                   " as " + expected_of,
+               "",
+               {}};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<runtime::Drawer>> make_drawer(const runtime::DrawerSource& source) {
+  const at::NoGradGuard no_gradients;
+  const std::string& root = source.model->plan().checkpoint->root;
+  LS_TRY(auto tokenizer, tokenizer::Tokenizer::open(system_files(), root + "/tokenizer"));
+  LS_TRY(auto scheduler, read_scheduler(root));
+  auto weights = [&](const char* component) {
+    return runtime::LoadedWeights::open(source.model, component, source.dtype, source.state);
+  };
+  LS_TRY(auto text_weights, weights("text_encoder"));
+  LS_TRY(auto text, TextModel::open(*text_weights));
+  LS_TRY(auto transformer_weights, weights("transformer"));
+  LS_TRY(auto transformer, Transformer::open(*transformer_weights));
+  LS_TRY(auto vae_weights, weights("vae"));
+  LS_TRY(auto vae, CausalVae::open(*vae_weights));
+  if (tokenizer.max_id() >= text.vocabulary()) {
+    return Error{Code::invalid_checkpoint,
+                 "components don't fit",
+                 "tokenizer",
+                 "found token id " + std::to_string(tokenizer.max_id()) + ", expected below " +
+                     std::to_string(text.vocabulary()) + " as the text encoder's vocab_size",
+                 "",
+                 {}};
+  }
+  LS_CHECK(check_fit("transformer: joint_attention_dim", transformer.text_width(), text.width(),
+                     "the text encoder's hidden_size"));
+  LS_CHECK(check_fit("transformer: in_channels", transformer.latent_width(),
+                     4 * vae.latent_channels(), "the vae's z_dim in patches of 2x2"));
+  return std::unique_ptr<runtime::Drawer>(
+      std::make_unique<QwenImageDrawer>(source, std::move(tokenizer), std::move(scheduler),
+                                        std::move(text), std::move(transformer), std::move(vae)));
+}
+
+}  // namespace loadstone::networks::qwen_image

@@ -1,0 +1,43 @@
+#include "qwen_image/prompt.hpp"
+
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
+
+namespace loadstone::networks::qwen_image {
+namespace {
+
+constexpr std::string_view kBefore =
+    "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, "
+    "quantity, text, spatial relationships of the objects and background:<|im_end|>\n"
+    "<|im_start|>user\n";
+constexpr std::string_view kAfter = "<|im_end|>\n<|im_start|>assistant\n";
+constexpr size_t kDropped = 34;  // tokens of the template's head, whatever they are
+constexpr size_t kMaxTokens = 1024 + kDropped;
+constexpr size_t kMaxKept = 512;
+
+}  // namespace
+
+Result<EncodedPrompt> encode_prompt(const std::string& prompt,
+                                    const tokenizer::Tokenizer& tokenizer, const TextModel& model) {
+  EncodedPrompt out;
+  LS_TRY(out.ids, tokenizer.encode(std::string(kBefore) + prompt + std::string(kAfter)));
+  if (out.ids.size() > kMaxTokens) out.ids.resize(kMaxTokens);
+  // The model is causal: tokens behind the kept ones change nothing.
+  const size_t used = std::min(out.ids.size(), kDropped + kMaxKept);
+  if (used <= kDropped) {
+    return Error{Code::invalid_checkpoint,
+                 "prompt has no tokens",
+                 "",
+                 "found " + std::to_string(out.ids.size()) +
+                     " with the template, expected more than " + std::to_string(kDropped),
+                 "",
+                 {}};
+  }
+  const at::Tensor ids = at::tensor(
+      std::vector<int64_t>(out.ids.begin(), out.ids.begin() + static_cast<ptrdiff_t>(used)));
+  out.embeddings = model.forward(ids).narrow(0, kDropped, static_cast<int64_t>(used - kDropped));
+  return out;
+}
+
+}  // namespace loadstone::networks::qwen_image
