@@ -4,33 +4,45 @@
 #include "base/text.hpp"
 #include "commands.hpp"
 #include "exit_code.hpp"
-#include "interrupt.hpp"
-#include "load/loaded_model.hpp"
+#include "loading.hpp"
 #include "outputs.hpp"
-#include "progress_line.hpp"
 #include "session.hpp"
 #include "table.hpp"
 
 namespace loadstone::cli {
 namespace {
 
-std::string rate(uint64_t nbytes, double seconds) {
-  if (nbytes == 0 || !(seconds > 0)) return "";
-  return human_nbytes(static_cast<uint64_t>(static_cast<double>(nbytes) / seconds)) + "/s";
+std::string rate(double nbytes_per_second) {
+  return human_nbytes(static_cast<uint64_t>(nbytes_per_second)) + "/s";
+}
+
+std::string phases_table(const load::Report& report) {
+  Table table({{"phase"},
+               {"seconds", Align::right},
+               {"bytes", Align::right},
+               {"rate", Align::right},
+               {""}});
+  const auto add = [&table](const std::string& name, double seconds, uint64_t nbytes,
+                            const char* remark) {
+    const bool measured = nbytes != 0 && seconds > 0;
+    table.add({name, fmt::format("{:.3f}", seconds), nbytes != 0 ? human_nbytes(nbytes) : "",
+               measured ? rate(static_cast<double>(nbytes) / seconds) : "", remark});
+  };
+  for (const auto& phase : report.phases) {
+    add(phase.name, phase.seconds, phase.nbytes, phase.summed ? "over all threads" : "");
+  }
+  table.rule();
+  add("total", report.seconds, report.read_nbytes, "");
+  return table.text();
 }
 
 std::string for_people(const load::LoadedModel& model) {
   const load::Report& report = model.report();
-  Table table(
-      {{"phase"}, {"seconds", Align::right}, {"read", Align::right}, {"rate", Align::right}});
-  for (const auto& phase : report.phases) {
-    table.add({phase.name, fmt::format("{:.3f}", phase.seconds),
-               phase.nbytes ? human_nbytes(phase.nbytes) : "", rate(phase.nbytes, phase.seconds)});
+  std::string out = phases_table(report) + "\n";
+  if (report.ceiling_nbytes_per_second > 0) {
+    out +=
+        fmt::format("plain reads of the same files: {}\n", rate(report.ceiling_nbytes_per_second));
   }
-  table.rule();
-  table.add({"total", fmt::format("{:.3f}", report.seconds), human_nbytes(report.read_nbytes),
-             rate(report.read_nbytes, report.seconds)});
-  std::string out = table.text() + "\n";
   out += fmt::format(
       "stored {}, peak {} (predicted {}), resident at most {}\n",
       human_nbytes(model.plan().peaks.stored), human_nbytes(report.measured_peak_host),
@@ -47,17 +59,11 @@ Result<int> run(const LoadOptions& options) {
     file.emplace(std::move(reserved));
   }
   LS_TRY(Engine engine, open_engine(options.common));
-  LS_TRY(plan::Plan plan, plan_model(engine));
-  for (const std::string& note : plan.notes) print_note(note);
   ProgressLine progress;
-  plugin::set_host_cancel(&interrupt_token());
-  LS_TRY(const load::LoadedModel model,
-         load::load(std::make_shared<const plan::Plan>(std::move(plan)),
-                    {&interrupt_token(), progress.sink()}));
-  progress.clear();
-  const std::string json = model.report().to_node(model.plan()).to_json(2) + "\n";
+  LS_TRY(const auto model, load_model(engine, progress, file.has_value() || options.json));
+  const std::string json = model->report().to_node(model->plan()).to_json(2) + "\n";
   if (file) LS_CHECK(file->write(json));
-  LS_CHECK(print(options.json ? json : for_people(model)));
+  LS_CHECK(print(options.json ? json : for_people(*model)));
   return kFine;
 }
 

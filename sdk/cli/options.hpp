@@ -18,6 +18,7 @@ struct CommonOptions {
   std::optional<std::string> device;
   std::optional<std::string> dtype;
   std::optional<uint32_t> threads;
+  std::optional<std::string> compute;  // of commands that draw: f32 or bf16
 };
 
 struct InspectOptions {

@@ -70,6 +70,11 @@ void add_engine(CLI::App* sub, CommonOptions& common) {
       ->type_name("N");
 }
 
+void add_compute(CLI::App* sub, CommonOptions& common) {
+  sub->add_option("--compute", common.compute, "Dtype of activations: f32 (default) or bf16")
+      ->type_name("TYPE");
+}
+
 void add_config(CLI::App* sub, CommonOptions& common) {
   sub->add_option("--config", common.config_file, "YAML file: model, quantization, rules, load")
       ->type_name("FILE");
@@ -157,6 +162,7 @@ void add_generate(Parser& p) {
   GenerateOptions& o = p.generate;
   CLI::App* sub = p.command(p.app, "generate", "Draw pictures", o);
   add_model(sub, o.common);
+  add_compute(sub, o.common);
   sub->add_option("--prompt", o.prompt, "What to draw")->type_name("TEXT");
   sub->add_option("--negative-prompt", o.negative_prompt,
                   "What to stay away from; without it there is no guidance")
@@ -287,6 +293,7 @@ void add_compare(Parser& p) {
   }
   add_meaningless(sub, o.meaningless);
   add_engine(sub, o.common);
+  add_compute(sub, o.common);
   p.need(sub, "--output-json", o.output_json);
 }
 
@@ -358,6 +365,10 @@ CLI::App* active(CLI::App* app) {
   return app;
 }
 
+std::string help_of(const CLI::App* command) {
+  return command->help(command->get_parent() ? full_name(command->get_parent()) : "");
+}
+
 Result<Invocation> finish(Parser& p) {
   for (CLI::App* app = &p.app;;) {
     const auto extras = app->remaining(false);
@@ -397,7 +408,7 @@ Result<Invocation> parse_command_line(int argc, const char* const* argv) {
   } catch (const CLI::CallForVersion&) {
     return Invocation{PrintText{std::string(kVersion) + "\n"}};
   } catch (const CLI::CallForHelp&) {
-    return Invocation{PrintText{active(&p.app)->help()}};
+    return Invocation{PrintText{help_of(active(&p.app))}};
   } catch (const CLI::ParseError& error) {
     return bad_value(active(&p.app), error);
   }

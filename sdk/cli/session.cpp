@@ -1,6 +1,7 @@
 #include "session.hpp"
 
 #include <filesystem>
+#include <functional>
 #include <system_error>
 
 #include "base/file.hpp"
@@ -71,6 +72,31 @@ void merge_flags(const CommonOptions& common, config::PipelineConfig& pipeline) 
   if (common.threads) pipeline.load.threads = *common.threads;
 }
 
+using ReadPipeline = std::function<Result<config::PipelineConfig>(const config::Schemas&)>;
+
+Result<Engine> make_engine(const CommonOptions& common, const ReadPipeline& read) {
+  plan::LoadOptions options;
+  LS_TRY(Places places, find_places());
+  LS_TRY(plugin::Registry registry, open_registry(places, common.plugin_dirs));
+  LS_TRY(const config::Schemas schemas, registry.schemas());
+  LS_TRY(config::PipelineConfig pipeline, read(schemas));
+  merge_flags(common, pipeline);
+  if (pipeline.model.empty()) {
+    return Error{Code::invalid_argument,
+                 "model missing",
+                 "command line",
+                 "found none, expected MODEL or a --config file with model:",
+                 "",
+                 {}};
+  }
+  LS_TRY(plan::Target target, plan::parse_target(pipeline.load.device));
+  LS_TRY(options.dtype, parse_dtype(pipeline.load.dtype));
+  if (pipeline.load.ring_nbytes != 0) options.ring_nbytes = pipeline.load.ring_nbytes;
+  options.threads = pipeline.load.threads;
+  return Engine{std::move(places), std::move(registry), std::move(pipeline), std::move(target),
+                options};
+}
+
 }  // namespace
 
 Result<Places> find_places() {
@@ -92,26 +118,16 @@ Result<plugin::Registry> open_registry(const Places& places,
 }
 
 Result<Engine> open_engine(const CommonOptions& common) {
-  LS_TRY(Places places, find_places());
-  LS_TRY(plugin::Registry registry, open_registry(places, common.plugin_dirs));
-  LS_TRY(const config::Schemas schemas, registry.schemas());
-  LS_TRY(config::PipelineConfig pipeline, read_pipeline(common, schemas));
-  merge_flags(common, pipeline);
-  if (pipeline.model.empty()) {
-    return Error{Code::invalid_argument,
-                 "model missing",
-                 "command line",
-                 "found none, expected MODEL or a --config file with model:",
-                 "",
-                 {}};
-  }
-  LS_TRY(plan::Target target, plan::parse_target(pipeline.load.device));
-  plan::LoadOptions options;
-  LS_TRY(options.dtype, parse_dtype(pipeline.load.dtype));
-  if (pipeline.load.ring_nbytes != 0) options.ring_nbytes = pipeline.load.ring_nbytes;
-  options.threads = pipeline.load.threads;
-  return Engine{std::move(places), std::move(registry), std::move(pipeline), std::move(target),
-                options};
+  return make_engine(
+      common, [&common](const config::Schemas& schemas) { return read_pipeline(common, schemas); });
+}
+
+Result<Engine> open_engine(const CommonOptions& common, const Node& quantization) {
+  return make_engine(common, [&](const config::Schemas& schemas) -> Result<config::PipelineConfig> {
+    config::PipelineConfig pipeline;
+    LS_TRY(pipeline.quantization, config::build_quant_config(quantization, Node{}, schemas));
+    return pipeline;
+  });
 }
 
 Result<formats::Checkpoint> open_model(const Engine& engine) {

@@ -36,6 +36,8 @@ Result<plugin::Registry> open_registry(const Places& places,
 /// Reads plugins and configuration. Errors: invalid_argument (--config with --quantization, no
 /// model), invalid_config.
 Result<Engine> open_engine(const CommonOptions& common);
+/// The same with a given value for build_quant_config (null: nothing).
+Result<Engine> open_engine(const CommonOptions& common, const Node& quantization);
 Result<formats::Checkpoint> open_model(const Engine& engine);
 Result<graph::Graph> open_graph(const Engine& engine, const formats::Checkpoint& checkpoint);
 Result<plan::Plan> plan_model(Engine& engine);
