@@ -38,10 +38,10 @@ inline TensorFile read_tensor_file(const std::string& path) {
     std::vector<int64_t> shape;
     for (const Node& dim : entry.find("shape")->items()) shape.push_back(dim.integer());
     const auto begin = static_cast<size_t>(entry.find("data_offsets")->items()[0].integer());
-    out[name] = at::from_blob(bytes.data() + 8 + length + begin, shape,
-                              at::TensorOptions().dtype(
-                                  scalar_type_of(entry.find("dtype")->text())))
-                    .clone();
+    out[name] =
+        at::from_blob(bytes.data() + 8 + length + begin, shape,
+                      at::TensorOptions().dtype(scalar_type_of(entry.find("dtype")->text())))
+            .clone();
   }
   return out;
 }
@@ -50,7 +50,7 @@ inline TensorFile read_tensor_file(const std::string& path) {
 inline double relative_l2(const at::Tensor& a, const at::Tensor& b) {
   EXPECT_EQ(a.sizes(), b.sizes());
   const at::Tensor x = a.to(at::kDouble), y = b.to(at::kDouble);
-  return (x.sub(y).norm() / y.norm()).item<double>();
+  return x.sub(y).norm().item().toDouble() / y.norm().item().toDouble();
 }
 
 }  // namespace loadstone::testing
