@@ -271,15 +271,15 @@ class Router {
     if (fresh) {
       const Node* entries = choice->field("ignored_layers");
       if (entries && entries->is_list()) list.entries = entries->items();
+      list.matched.assign(list.entries.size(), false);
       for (uint32_t i = 0; i < list.entries.size(); ++i) {
         Status status = list.patterns.add_entry(list.entries[i].raw(), i);
-        if (!status.ok()) {
-          problems_.add(std::move(status).error().at(list.entries[i].mark().text()));
-        }
+        if (status.ok()) continue;
+        problems_.add(std::move(status).error().at(list.entries[i].mark().text()));
+        list.matched[i] = true;  // one problem is enough
       }
       Status status = list.patterns.compile();
       if (!status.ok()) problems_.add(std::move(status).error());
-      list.matched.assign(list.entries.size(), false);
     }
     return list.entries.empty() ? nullptr : &list;
   }
@@ -297,8 +297,8 @@ class Router {
       return true;
     }
     IgnoreList* list = ignore_list(entry.choice);
-    const bool wanted = layer.fallback.quantize || (entry.named && layer.fallback.named) ||
-                        (serialized && is_product(layer));
+    const bool named = entry.named && layer.fallback.named && (layer.scope < 0 || entry.scope);
+    const bool wanted = layer.fallback.quantize || named || (serialized && is_product(layer));
     if (!wanted) {
       if (list) mark_ignored(*list, names);
       return false;

@@ -26,6 +26,7 @@ class Resolver {
       choices_.push_back(choice ? std::make_shared<const config::MethodChoice>(*choice) : nullptr);
     }
     used_.assign(quantization.components.size(), false);
+    matched_ = used_;
   }
 
   std::vector<ComponentEntries> map() {
@@ -59,13 +60,13 @@ class Resolver {
     for (int k = 0; k < static_cast<int>(used_.size()); ++k) {
       const std::string& key = quantization_.components[static_cast<size_t>(k)].first;
       if (std::find(names.begin(), names.end(), key) != names.end()) {
-        used_[static_cast<size_t>(k)] = true;
+        matched_[static_cast<size_t>(k)] = true;
         if (!best_exact) best = k;
         best_exact = true;
       } else if (is_default(key)) {
         fallback = k;
       } else if (config::is_pattern(key) && whole && matches_any(key, names)) {
-        used_[static_cast<size_t>(k)] = true;
+        matched_[static_cast<size_t>(k)] = true;
         const auto& held = quantization_.components[best < 0 ? 0 : static_cast<size_t>(best)].first;
         if (!best_exact && (best < 0 || weight_of(key) > weight_of(held))) best = k;
       }
@@ -79,6 +80,7 @@ class Resolver {
     out.given = true;
     out.choice = choices_[at];
     out.named = named;
+    out.scope = !whole;
     out.key = quantization_.components[at].first;
     out.mark = quantization_.component_marks[at];
     return out;
@@ -94,6 +96,12 @@ class Resolver {
 
   void unmatched(size_t index, const std::string& key) {
     const Mark& mark = quantization_.component_marks[index];
+    if (matched_[index]) {
+      if (quantization_.allow_unmatched) return;
+      problems_.add("component entry decides nothing", mark,
+                    "found " + quoted(key) + ", expected a component that no closer entry names");
+      return;
+    }
     const auto& absent = graph_.absent_components;
     if (std::find(absent.begin(), absent.end(), key) != absent.end()) {
       if (!choices_[index]) {
@@ -128,7 +136,7 @@ class Resolver {
   std::vector<std::string>& notes_;
   config::Problems& problems_;
   std::vector<std::shared_ptr<const config::MethodChoice>> choices_;
-  std::vector<bool> used_;
+  std::vector<bool> matched_, used_;  // by key: names a component; decides one
 };
 
 std::vector<std::string> with_reach(const graph::Graph& graph, graph::Reach reach) {
@@ -153,7 +161,7 @@ std::vector<ComponentEntries> resolve_flat(const graph::Graph& graph,
     out[i].scopes.resize(component.scopes.size());
     const bool here = component.reach == graph::Reach::flat ||
                       (component.reach != graph::Reach::stage && declared[i]);
-    if (here) out[i].whole = Entry{true, choice, false, "", flat.mark};
+    if (here) out[i].whole = Entry{true, choice, false, false, "", flat.mark};
     any = any || here;
   }
   const auto stages = with_reach(graph, graph::Reach::stage);
@@ -188,7 +196,7 @@ std::vector<ComponentEntries> resolve_entries(const graph::Graph& graph,
   std::vector<ComponentEntries> out(graph.components.size());
   for (size_t i = 0; i < out.size(); ++i) {
     out[i].scopes.resize(graph.components[i].scopes.size());
-    if (quantization.explicitly_none) out[i].whole = Entry{true, nullptr, false, "none", {}};
+    if (quantization.explicitly_none) out[i].whole = Entry{true, nullptr, false, false, "none", {}};
   }
   return out;
 }

@@ -16,6 +16,7 @@ struct Entry {
   bool given = false;                                  // false: nothing is said
   std::shared_ptr<const config::MethodChoice> choice;  // null with given: keep
   bool named = false;  // by its own name, alias or a pattern, not by `default` or a flat method
+  bool scope = false;  // speaks of one scope of the component ("visual"), not of the whole
   std::string key;     // "transformer"; "" for a flat method
   Mark mark;
 };
