@@ -190,11 +190,13 @@ class AnswerCheck {
     for (auto& [stored, list] : runs) {
       std::sort(list.begin(), list.end());
       uint64_t at = 0;
+      size_t fitting = 0;
       for (const auto& [begin, length] : list) {
         if (begin != at) break;
         at += length;
+        ++fitting;
       }
-      if (at != stored_nbytes_[stored]) {
+      if (fitting != list.size() || at != stored_nbytes_[stored]) {
         return refuse("identities of stored tensor " +
                       loadstone::quoted(answer_.stored_names[stored]) +
                       ": found a gap or an overlap at byte " + std::to_string(at) + " of " +

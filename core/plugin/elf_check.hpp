@@ -10,7 +10,8 @@ namespace loadstone::plugin {
 
 /// Whether the file is a whole shared library for this machine: ELF magic, 64 bits, little-endian,
 /// this architecture, type ET_DYN, and every PT_LOAD segment and the section table inside the file.
-/// Errors: unsupported (another machine), invalid_argument (no ELF, cut), io.
-Status check_elf(const File& file);
+/// Errors call it `shown`. Errors: unsupported (another machine), invalid_argument (no ELF, cut),
+/// io.
+Status check_elf(const File& file, const std::string& shown);
 
 }  // namespace loadstone::plugin

@@ -101,8 +101,12 @@ bool has_segments(std::string_view path, std::string_view run, bool at_start, bo
 }
 
 int32_t match(uint32_t style, const char* pattern, const char* text) {
-  const std::string wanted(foreign_text(pattern));
-  const std::string_view path = foreign_text(text);
+  constexpr size_t kMost = 1u << 16;
+  const std::string wanted(foreign_text(pattern, kMost));
+  const std::string_view path = foreign_text(text, kMost);
+  if (wanted.size() == kMost || path.size() == kMost) {
+    return -host_table().fail(LS_INVALID_ARGUMENT, "match: found a text of 64 KiB or more");
+  }
   if (wanted.empty()) return -host_table().fail(LS_INVALID_CONFIG, "pattern rejected: found \"\"");
   switch (style) {
     case LS_STYLE_EXACT:

@@ -1,5 +1,9 @@
 #include "plugin/library.hpp"
 
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <vector>
 // Boost.DLL 1.74 with std::filesystem relies on these being there.
 #include <cstring>
@@ -25,28 +29,73 @@ Error refuse(const std::string& path, Code code, std::string detail) {
   return Error{code, "plugin refused", escaped(path), std::move(detail), ""};
 }
 
-/// The loader's own words: Boost puts an unrelated errno text in front, in parentheses behind it
-/// what dlerror said.
-std::string loader_text(std::string_view what) {
-  const size_t open = what.find('(');
-  const size_t close = what.rfind(')');
-  if (open != std::string_view::npos && close != std::string_view::npos && close > open) {
-    what = what.substr(open + 1, close - open - 1);
-  }
-  return escaped(what, 1000);
-}
+struct Close {
+  void operator()(void* handle) const { dlclose(handle); }
+};
+using Handle = std::unique_ptr<void, Close>;
 
-Result<std::unique_ptr<dll::shared_library>> load(const std::string& path) {
-  auto library = std::make_unique<dll::shared_library>();
+/// An open library file, and the name that the loader knows it by. The loader compares names before
+/// files: under its path a library that was replaced on disk would be taken for the earlier one. An
+/// open descriptor's name is unique, so once it was handed to the loader it stays open, whatever
+/// became of it: closing a library doesn't always unload it (unique symbols pin it).
+class LibraryFile {
+ public:
+  static Result<LibraryFile> open(const std::string& path) {
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) {
+      return refuse(path, Code::io, std::string("found ") + std::strerror(errno));
+    }
+    return LibraryFile(descriptor);
+  }
+  LibraryFile(LibraryFile&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  LibraryFile& operator=(LibraryFile&&) = delete;
+  ~LibraryFile() {
+    if (descriptor_ >= 0 && !keep_) close(descriptor_);
+  }
+  std::string name() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
+  void keep_open() { keep_ = true; }
+
+ private:
+  explicit LibraryFile(int descriptor) : descriptor_(descriptor) {}
+  int descriptor_;
+  bool keep_ = false;
+};
+
+/// Runs the library's static initialisers where what they throw can be caught: <dlfcn.h> declares
+/// dlopen as non-throwing, so that an exception through a plain call of it, Boost's included, ends
+/// the process. Through a pointer that the compiler can't see behind it arrives. The loader keeps
+/// its lock then: such a process must not load anything else on other threads.
+Result<Handle> initialise(const std::string& path, LibraryFile& file) {
+  void* (*volatile open_library)(const char*, int) = dlopen;
+  Handle handle;
+  file.keep_open();
   try {
-    library->load(std::filesystem::path(path),
-                  dll::load_mode::rtld_now | dll::load_mode::rtld_local);
+    handle.reset(open_library(file.name().c_str(), RTLD_NOW | RTLD_LOCAL));
   } catch (const std::exception& error) {
     return refuse(path, Code::invalid_argument,
-                  "found " + loader_text(error.what()) + ", expected a library that loads");
-  } catch (...) {  // a static initialiser's own type
+                  "found an exception from its static initialisers (" + escaped(error.what()) +
+                      "), expected none");
+  } catch (...) {
     return refuse(path, Code::invalid_argument,
                   "found an exception from its static initialisers, expected none");
+  }
+  if (handle == nullptr) {
+    const char* why = dlerror();
+    return refuse(path, Code::invalid_argument,
+                  "found " + escaped(why == nullptr ? "no reason" : why, 1000) +
+                      ", expected a library that loads");
+  }
+  return handle;
+}
+
+Result<std::unique_ptr<dll::shared_library>> load(const std::string& path, LibraryFile& file) {
+  LS_TRY(const Handle initialised, initialise(path, file));  // until Boost has its own handle
+  auto library = std::make_unique<dll::shared_library>();
+  try {
+    library->load(std::filesystem::path(file.name()),
+                  dll::load_mode::rtld_now | dll::load_mode::rtld_local);
+  } catch (const std::exception& error) {
+    return refuse(path, Code::invalid_argument, "found " + escaped(error.what(), 1000));
   }
   return library;
 }
@@ -60,7 +109,7 @@ Result<ls_plugin_query_fn> entry_of(const std::string& path, const dll::shared_l
   try {
     return &library.get<const ls_plugin*(const ls_host*)>(kEntry);
   } catch (const std::exception& error) {
-    return refuse(path, Code::invalid_argument, "found " + loader_text(error.what()));
+    return refuse(path, Code::invalid_argument, "found " + escaped(error.what(), 1000));
   }
 }
 
@@ -86,19 +135,15 @@ Result<std::shared_ptr<Library>> Library::open(const Manifest& manifest, bool tr
   if (path.empty() || path.front() != '/') {
     return refuse(path, Code::invalid_argument, "found a relative path, expected an absolute one");
   }
+  LS_TRY(LibraryFile file, LibraryFile::open(path));
   if (!trust_writable) {
-    LS_CHECK(check_trusted(path));
-    LS_CHECK(check_trusted(std::filesystem::path(path).parent_path().string()));
+    LS_CHECK(check_trusted(file.name(), path));
+    const std::string folder = std::filesystem::path(path).parent_path().string();
+    LS_CHECK(check_trusted(folder, folder));
   }
-  LS_TRY(const std::unique_ptr<File> checked, system_files().open(path));
-  LS_CHECK(check_elf(*checked));
-  LS_TRY(auto library, load(path));
-  // The path is loaded, not the checked descriptor (the loader compares names: a reused
-  // /proc/self/fd number would give an earlier library), so make sure that both were one file.
-  LS_TRY(const FileIdentity before, checked->identity());
-  LS_TRY(const std::unique_ptr<File> reopened, system_files().open(path));
-  LS_TRY(const FileIdentity after, reopened->identity());
-  if (!(before == after)) return refuse(path, Code::io, "found a file that changed while loading");
+  LS_TRY(const std::unique_ptr<File> content, system_files().open(file.name()));
+  LS_CHECK(check_elf(*content, path));
+  LS_TRY(auto library, load(path, file));
   std::shared_ptr<Library> out(new Library(manifest));
   LS_TRY(out->query_, entry_of(path, *library));
   LS_TRY(const ls_plugin* plugin, ask(path, out->query_));

@@ -25,8 +25,9 @@ constexpr const char* kRefusedFile = "refused_formats.yaml";
 
 std::string absolute(const std::string& path) {
   std::error_code failed;
-  const fs::path full = fs::weakly_canonical(path, failed);
-  return failed ? fs::absolute(path).string() : full.string();
+  const fs::path full = fs::absolute(path);
+  const fs::path plain = fs::weakly_canonical(full, failed);
+  return failed ? full.string() : plain.string();
 }
 
 /// The build tree's plugins, the install's beside the program, or the install's.
@@ -121,7 +122,7 @@ Result<std::vector<Manifest>> scan_dir(const std::string& dir, bool trust_writab
     return Error{Code::not_found, "plugin folder not found", escaped(dir),
                  "found no folder, expected plugins in it", ""};
   }
-  if (!trust_writable) LS_CHECK(check_trusted(dir));
+  if (!trust_writable) LS_CHECK(check_trusted(dir, dir));
   LS_TRY(const std::vector<DirectoryEntry> entries, system_files().list(dir));
   std::set<std::string> manifests, libraries;
   for (const DirectoryEntry& entry : entries) {
@@ -138,9 +139,9 @@ Result<std::vector<Manifest>> scan_dir(const std::string& dir, bool trust_writab
   std::vector<Manifest> out;
   for (const std::string& name : manifests) {
     const std::string path = dir + "/" + name + ".info";
-    if (!trust_writable) LS_CHECK(check_trusted(path));
+    if (!trust_writable) LS_CHECK(check_trusted(path, path));
     LS_TRY(Manifest manifest, read_manifest(path));
-    if (!trust_writable) LS_CHECK(check_trusted(manifest.library));
+    if (!trust_writable) LS_CHECK(check_trusted(manifest.library, manifest.library));
     out.push_back(std::move(manifest));
   }
   return out;

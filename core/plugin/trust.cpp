@@ -10,10 +10,10 @@
 
 namespace loadstone::plugin {
 
-Status check_trusted(const std::string& path) {
+Status check_trusted(const std::string& path, const std::string& shown) {
   struct stat entry {};
   if (stat(path.c_str(), &entry) != 0) {
-    return Error{errno == ENOENT ? Code::not_found : Code::io, "plugin refused", escaped(path),
+    return Error{errno == ENOENT ? Code::not_found : Code::io, "plugin refused", escaped(shown),
                  std::string("found ") + std::strerror(errno), ""};
   }
   std::string found;
@@ -25,7 +25,7 @@ Status check_trusted(const std::string& path) {
     found = "writable by group " + std::to_string(entry.st_gid);
   }
   if (found.empty()) return {};
-  return Error{Code::invalid_argument, "plugin refused", escaped(path),
+  return Error{Code::invalid_argument, "plugin refused", escaped(shown),
                "found " + found + ", expected a file and folder that only you or root can write",
                ""};
 }
