@@ -1,0 +1,189 @@
+#include "answer.hpp"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <set>
+
+#include "base/text.hpp"
+#include "config/attention.hpp"
+#include "config/engine_keys.hpp"
+#include "plan/routing_configure.hpp"
+
+namespace loadstone::oracle {
+namespace {
+
+/// Names of the reference that a plugin will serve: unknown to ours means not yet.
+const std::set<std::string> kComing = {"fp8",
+                                       "int8",
+                                       "mxfp8",
+                                       "mxfp4",
+                                       "mxfp4_dualscale",
+                                       "inc",
+                                       "auto_round",
+                                       "autoround",
+                                       "modelopt",
+                                       "modelopt_fp4",
+                                       "modelopt_mixed",
+                                       "modelopt_mxfp8",
+                                       "gguf",
+                                       "ascend",
+                                       "msmodelslim",
+                                       "compressed_tensors"};
+
+/// The first method that a spec names and that no plugin at hand serves although one is to come.
+std::string missing_method(const Node& spec, const config::Schemas& schemas) {
+  if (spec.is_text()) {
+    const std::string folded = config::fold_name(spec.text());
+    return kComing.count(folded) && !schemas.find(folded) ? folded : "";
+  }
+  if (!spec.is_map()) return "";
+  if (const Node* producer = spec.find("producer")) {
+    const Node* name = producer->find("name");
+    std::string missing = name ? missing_method(*name, schemas) : "";
+    if (!missing.empty()) return missing;
+  }
+  for (const char* key : {"method", "quant_method"}) {
+    const Node* named = spec.find(key);
+    std::string missing = named ? missing_method(*named, schemas) : "";
+    if (!missing.empty()) return missing;
+  }
+  for (const auto& [key, value] : spec.entries()) {
+    if (spec.find("method") || spec.find("quant_method")) break;
+    std::string missing = missing_method(value, schemas);
+    if (!missing.empty()) return missing;
+  }
+  return "";
+}
+
+Answer of_config(const Result<config::QuantConfig>& made, Bench& bench) {
+  if (!made.ok()) return refused(made.error());
+  Status configured = plan::configure_all(*made, *bench.registry);
+  if (!configured.ok()) return refused(configured.error());
+  return accepted(made->to_node());
+}
+
+Answer build(const Node& input, Bench& bench) {
+  const Node* spec = input.find("spec");
+  const Node* kwargs = input.find("kwargs");
+  std::string missing = missing_method(spec ? *spec : Node(), bench.schemas);
+  if (!missing.empty()) return pending("no plugin serves " + missing);
+  return of_config(
+      config::build_quant_config(spec ? *spec : Node(), kwargs ? *kwargs : Node(), bench.schemas),
+      bench);
+}
+
+Answer selector(const Node& input, Bench&) {
+  auto parsed = config::parse_selector(*input.find("selector"));
+  if (!parsed.ok()) return refused(parsed.error());
+  if (!*parsed) return accepted(Node());
+  std::vector<Node> items;
+  for (uint64_t index : **parsed) items.push_back(Node::of_integer(static_cast<int64_t>(index)));
+  return accepted(Node::of_list(std::move(items)));
+}
+
+Answer alias(const Node& input, Bench&) {
+  auto folded = config::fold_engine_keys(*input.find("kwargs"));
+  if (!folded.ok()) return refused(folded.error());
+  return accepted(std::move(*folded));
+}
+
+using Answerer = std::function<Answer(const Node&, Bench&)>;
+const std::map<std::string, Answerer> kAnswerers = {
+    {"build", build}, {"build_gguf", build}, {"selector", selector}, {"alias", alias}};
+
+// ---- comparing ------------------------------------------------------------------------------
+
+/// Fields of the reference that mean nothing outside it.
+const std::set<std::string> kInternal = {"ignored_layers_match_mode", "quant_method",
+                                         "is_checkpoint_nvfp4_serialized"};
+
+std::string canonical(const std::string& method) {
+  static const std::map<std::string, std::string> kSame = {
+      {"inc", "autoround"},           {"auto_round", "autoround"},    {"modelopt_fp4", "modelopt"},
+      {"modelopt_mixed", "modelopt"}, {"modelopt_mxfp8", "modelopt"}, {"ascend", "msmodelslim"}};
+  const std::string folded = config::fold_name(method);
+  auto found = kSame.find(folded);
+  return found == kSame.end() ? folded : found->second;
+}
+
+bool is_empty(const Node& value) {
+  return value.is_null() || (value.is_list() && value.items().empty()) ||
+         (value.is_map() && value.entries().empty());
+}
+
+std::string compare_method(const Node& theirs, const Node& ours) {
+  const Node* method = theirs.find("method");
+  const Node* our_method = ours.find("method");
+  const std::string expected = method && method->is_text() ? method->text() : "";
+  const std::string found = our_method && our_method->is_text() ? our_method->text() : "";
+  if (canonical(expected) != canonical(found)) {
+    return "method " + quoted(found) + ", recorded " + quoted(expected);
+  }
+  const Node* fields = theirs.find("fields");
+  const Node* our_fields = ours.find("fields");
+  if (!fields) return "";
+  for (const auto& [name, value] : fields->entries()) {
+    if (kInternal.count(name)) continue;
+    const Node* field = our_fields ? our_fields->find(name) : nullptr;
+    const Node* our_value = field ? field->find("value") : nullptr;
+    const Node nothing;
+    if (!our_value) our_value = &nothing;
+    if (is_empty(value) && is_empty(*our_value)) continue;
+    if (!(value == *our_value)) {
+      return "field " + name + " " + our_value->to_json() + ", recorded " + value.to_json();
+    }
+  }
+  return "";
+}
+
+std::string compare_config(const Node& result, const Node& ours) {
+  const Node* theirs_class = result.find("class");
+  const Node* components = result.find("components");
+  const Node* our_components = ours.find("components");
+  if (!components) {
+    if (our_components && !our_components->is_null()) return "a component map";
+    if (theirs_class && theirs_class->is_null()) {
+      return ours.find("method")->is_null() ? "" : "a method, recorded nothing";
+    }
+    return compare_method(result, ours);
+  }
+  if (!our_components || our_components->is_null()) return "no component map";
+  std::vector<Node::Entry> all = components->entries();
+  const Node* otherwise = result.find("default");
+  if (otherwise && !otherwise->is_null()) all.emplace_back("default", *otherwise);
+  for (const auto& [name, value] : all) {
+    const Node* our_value = our_components->find(name);
+    if (!our_value) return "no component " + quoted(name);
+    if (value.is_null() != our_value->is_null()) return "component " + quoted(name) + " differs";
+    std::string inner = value.is_null() ? "" : compare_method(value, *our_value);
+    if (!inner.empty()) return "component " + quoted(name) + ": " + inner;
+  }
+  return "";
+}
+
+}  // namespace
+
+Answer accepted(Node value) { return Answer{Answer::Kind::accepted, std::move(value), ""}; }
+Answer refused(const Error& error) { return Answer{Answer::Kind::refused, {}, error.text()}; }
+Answer pending(std::string why) { return Answer{Answer::Kind::pending, {}, std::move(why)}; }
+
+Answer answer(const std::string& kind, const Node& input, Bench& bench) {
+  auto found = kAnswerers.find(kind);
+  return found == kAnswerers.end() ? pending("kind " + kind) : found->second(input, bench);
+}
+
+std::string difference(const std::string& kind, const Node& result, const Answer& ours) {
+  const bool ok = result.find("ok")->boolean();
+  const bool our_ok = ours.kind == Answer::Kind::accepted;
+  if (ok != our_ok) return our_ok ? "accepted " + ours.value.to_json() : "refused: " + ours.error;
+  if (!ok) return "";
+  if (const Node* value = result.find("value"); value || kind == "selector") {
+    const Node nothing;
+    const Node& expected = value ? *value : nothing;
+    return expected == ours.value ? "" : ours.value.to_json() + ", recorded " + expected.to_json();
+  }
+  return compare_config(result, ours.value);
+}
+
+}  // namespace loadstone::oracle
