@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build ccache git pkg-config python3 python3-pip ca-certificates
   libboost-dev libyaml-cpp-dev libspdlog-dev libfmt-dev libsimdjson-dev libcli11-dev
-  libre2-dev libutf8proc-dev nlohmann-json3-dev libpng-dev libgtest-dev libgmock-dev
+  libre2-dev libutf8proc-dev nlohmann-json3-dev libpng-dev libgtest-dev libgmock-dev libssl-dev
 )
 test_packages=(clang-14 libclang-rt-14-dev clang-format-14)
 

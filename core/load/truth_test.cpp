@@ -1,0 +1,213 @@
+// Checkpoints written by public quantization tools, dequantized and held against what the tools
+// themselves say their weights are. Whatever lies under LOADSTONE_SHARED/checkpoints is tried; a
+// format that no plugin serves yet is listed as pending.
+#include <gtest/gtest.h>
+#include <openssl/evp.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "formats/checkpoint.hpp"
+#include "load/dequantize.hpp"
+
+namespace loadstone::load {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path shared_folder() {
+  const char* set = std::getenv("LOADSTONE_SHARED");
+  return fs::path(set != nullptr ? set : LOADSTONE_SOURCE_DIR "/../shared") / "checkpoints";
+}
+
+Node read_json(const fs::path& path) {
+  auto text = read_text(system_files(), path.string(), 64u << 20);
+  auto node = text.ok() ? parse_json(*text, path.string()) : Result<Node>(text.error());
+  EXPECT_TRUE(node.ok()) << (node.ok() ? "" : node.error().text());
+  return node.ok() ? *node : Node{};
+}
+
+/// SHA-256 of float32 values after adding 0.0 (so that -0 counts as 0), in hex.
+std::string digest_of(std::vector<float> values) {
+  for (float& value : values) value += 0.0f;
+  unsigned char hash[EVP_MAX_MD_SIZE];
+  unsigned length = 0;
+  EVP_Digest(values.data(), values.size() * sizeof(float), hash, &length, EVP_sha256(), nullptr);
+  std::string out;
+  for (unsigned i = 0; i < length; ++i) {
+    constexpr char kHex[] = "0123456789abcdef";
+    out += kHex[hash[i] >> 4];
+    out += kHex[hash[i] & 15];
+  }
+  return out;
+}
+
+/// `kept` has names as stored; single files may put a prefix before them.
+std::string without_prefix(std::string_view name) {
+  for (std::string_view prefix : {"model.diffusion_model.", "diffusion_model."}) {
+    if (name.starts_with(prefix)) return std::string(name.substr(prefix.size()));
+  }
+  return std::string(name);
+}
+
+struct Written {
+  formats::Shape shape;
+  std::vector<float> values;  // of F32 tensors
+};
+
+class Truth : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!fs::is_directory(shared_folder())) {
+      GTEST_SKIP() << "no checkpoints at " << shared_folder() << " (LOADSTONE_SHARED)";
+    }
+    work_ = fs::temp_directory_path() / ("loadstone-truth-" + std::to_string(getpid()));
+    fs::create_directories(work_);
+    plugin::RegistryOptions options;
+    options.dirs = {std::string(LOADSTONE_BINARY_DIR) + "/plugins"};
+    options.trust_writable = true;
+    auto registry = plugin::Registry::scan(options);
+    ASSERT_TRUE(registry.ok()) << registry.error().text();
+    registry_ = std::make_unique<plugin::Registry>(std::move(registry).value());
+  }
+  void TearDown() override {
+    if (!work_.empty()) fs::remove_all(work_);
+  }
+
+  /// The checkpoint alone, without what describes it.
+  fs::path clean_copy(const fs::path& from) {
+    fs::path to = work_ / "checkpoint";
+    fs::remove_all(to);
+    fs::copy(from, to, fs::copy_options::recursive);
+    for (const char* name : {"expect.json", "truth.json", "truth.safetensors"})
+      fs::remove(to / name);
+    return to;
+  }
+
+  Result<DequantizeReport> run(const fs::path& from, bool fold) {
+    fs::path output = work_ / "output";
+    fs::remove_all(output);
+    LS_TRY(auto opened, formats::open_checkpoint(system_files(), clean_copy(from).string()));
+    auto checkpoint = std::make_shared<const formats::Checkpoint>(std::move(opened));
+    LS_TRY(auto graph, graph::build_graph(*checkpoint, LOADSTONE_SOURCE_DIR "/model_adapters"));
+    DequantizeOptions options;
+    options.output = output.string();
+    options.fold = fold;
+    return dequantize(checkpoint, std::move(graph), *registry_, options);
+  }
+
+  /// All tensors of the output, "folder/name" as truth.json writes it when there are several files.
+  std::map<std::string, Written> read_back(const DequantizeReport& report) {
+    std::map<std::string, Written> out;
+    for (const DequantizedFile& file : report.files) {
+      auto opened = formats::open_checkpoint(system_files(), file.path);
+      EXPECT_TRUE(opened.ok()) << (opened.ok() ? "" : opened.error().text());
+      if (!opened.ok()) continue;
+      std::string prefix = report.files.size() > 1 ? fs::path(file.path).stem().string() + "/" : "";
+      for (const auto& entry : opened->components[0].tensors) {
+        Written& written = out[prefix + entry.name];
+        written.shape = entry.shape;
+        if (entry.dtype != DType::F32) continue;
+        written.values.resize(entry.nbytes / sizeof(float));
+        auto bytes = std::as_writable_bytes(std::span(written.values));
+        EXPECT_TRUE(opened->files[entry.file].file->read_exact(bytes, entry.offset).ok());
+      }
+    }
+    return out;
+  }
+
+  void compare(const std::map<std::string, Written>& written, const Node& truth,
+               const Node& expect) {
+    std::set<std::string> known;
+    for (const auto& [name, what] : truth.find("tensors")->entries()) {
+      SCOPED_TRACE(name);
+      known.insert(name);
+      auto mine = written.find(name);
+      if (mine == written.end()) {
+        ADD_FAILURE() << "not written";
+        continue;
+      }
+      std::vector<uint64_t> shape(mine->second.shape.begin(), mine->second.shape.end());
+      std::vector<uint64_t> wanted;
+      for (const Node& dim : what.find("shape")->items()) {
+        wanted.push_back(static_cast<uint64_t>(dim.integer()));
+      }
+      EXPECT_EQ(shape, wanted);
+      const Node* digest = what.find("sha256_f32");
+      if (digest == nullptr) digest = what.find("sha256");
+      EXPECT_EQ(digest_of(mine->second.values), digest->text());
+    }
+    if (const Node* kept = expect.find("kept"); kept != nullptr && kept->is_list()) {
+      for (const Node& stored : kept->items()) {
+        std::string name = without_prefix(stored.text());
+        known.insert(name);
+        EXPECT_TRUE(written.count(name)) << name << " is kept, not written";
+      }
+    }
+    // No leftover of quantization under a name of its own.
+    for (const auto& [name, tensor] : written) {
+      std::string leaf = name.substr(name.rfind('.') + 1);
+      bool expected = known.count(name) != 0 || leaf == "bias" || leaf == "input_mul" ||
+                      leaf == "weight" || leaf.find("scale") == std::string::npos ||
+                      leaf == "scale" || leaf == "scale_shift_table";
+      EXPECT_TRUE(expected) << name << " is written";
+    }
+  }
+
+  fs::path work_;
+  std::unique_ptr<plugin::Registry> registry_;
+};
+
+bool is_pending(const Error& error) {
+  return error.code == Code::unsupported || error.code == Code::not_found;
+}
+
+TEST_F(Truth, EveryCheckpointDequantizesToItsToolsWeights) {
+  struct Counts {
+    int agree = 0, pending = 0, wrong = 0;
+  };
+  std::map<std::string, Counts> counts;  // by tool
+  std::vector<std::string> pending;
+  int found = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(shared_folder())) {
+    if (entry.path().filename() != "expect.json") continue;
+    fs::path folder = entry.path().parent_path();
+    if (!fs::exists(folder / "truth.json")) continue;
+    std::string name = fs::relative(folder, shared_folder()).string();
+    std::string tool = name.substr(0, name.find('/'));
+    SCOPED_TRACE(name);
+    ++found;
+    Node expect = read_json(folder / "expect.json");
+    auto report = run(folder, false);
+    // What the fp8 plugin itself defines may not be pending.
+    bool required = tool == "native" && expect.find("method")->text() == "fp8";
+    if (!report.ok() && is_pending(report.error()) && !required) {
+      pending.push_back(name + ": " + report.error().text());
+      ++counts[tool].pending;
+      continue;
+    }
+    if (!report.ok()) {
+      ADD_FAILURE() << report.error().text();
+      ++counts[tool].wrong;
+      continue;
+    }
+    auto failures = [] {
+      return ::testing::UnitTest::GetInstance()->current_test_info()->result()->total_part_count();
+    };
+    int before = failures();
+    compare(read_back(*report), read_json(folder / "truth.json"), expect);
+    ++(failures() == before ? counts[tool].agree : counts[tool].wrong);
+  }
+  for (const std::string& line : pending) std::cout << "pending " << line << "\n";
+  for (const auto& [tool, count] : counts) {
+    std::cout << tool << ": agree " << count.agree << ", pending " << count.pending << ", wrong "
+              << count.wrong << "\n";
+  }
+  EXPECT_GT(found, 0) << "no folder with expect.json and truth.json";
+}
+
+}  // namespace
+}  // namespace loadstone::load
