@@ -76,7 +76,7 @@ constexpr PackingName kPackings[] = {
 
 /// Formats of the same tool that other methods read.
 std::string other_method(std::string_view data_type, std::string_view packing) {
-  if (data_type.find("mx_fp") != std::string_view::npos) return "the mxfp8 and mxfp4 methods";
+  if (data_type.find("mx_fp") != std::string_view::npos) return "the mxfp8 or mxfp4 method";
   if (data_type.find("nv_fp") != std::string_view::npos) return "an NVFP4 method";
   if (data_type != "int") return "the fp8 method";
   return packing == "auto_round:llm_compressor" ? "a compressed-tensors method" : "";

@@ -21,7 +21,8 @@ using loadstone::gguf::matrix_of;
 using loadstone::gguf::row_nbytes;
 using loadstone::gguf::Segment;
 
-constexpr const char* kWritable[] = {"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"};
+constexpr const char* kWritable[] = {"Q8_0", "Q4_0",  "Q4_1",  "Q5_0",
+                                     "Q5_1", "TQ1_0", "TQ2_0", "MXFP4"};
 constexpr uint64_t kStreamedNbytes = 8u << 20;  // of output: more than the caches keep
 constexpr uint64_t kTaskValues = 1u << 18;      // of a large dequantize, one task
 
@@ -40,8 +41,10 @@ double quantize_error(ggml::Type type) {
       return 1.0 / 15 + 4 * kHalf;
     case ggml::kQ5_1:
       return 1.0 / 31 + 4 * kHalf;
+    case ggml::kMXFP4:
+      return 0.25;  // 8·2^e is cut to 6·2^e
     default:
-      return 0.25;  // MXFP4 cuts 8·2^e to 6·2^e
+      return 0.5 + kHalf;  // -1, 0 or 1 times the largest
   }
 }
 
@@ -87,7 +90,13 @@ struct Gguf {
     if (!layer.is_matrix()) return plan_others(layer, plan);
     const Matrix matrix = matrix_of(layer);
     if (matrix.plain()) return plan_plain(config, layer, matrix, plan);
-    if (layer.wants_decode()) return plan_decode(layer, matrix, plan);
+    if (layer.wants_decode()) {
+      return plan_decode(layer, matrix, matrix.type_names() + " in the file, decoded", plan);
+    }
+    if (const char* entry = ignored(config, layer)) {
+      const std::string reason = "unquantized_modules entry \"" + std::string(entry) + "\"";
+      return plan_decode(layer, matrix, reason, plan);
+    }
     for (size_t i = 0; i < matrix.segments.size(); ++i) add_identity(layer, matrix, i, plan);
     ls_work& work = plan.quantize(kernel_name(layer, matrix));
     work.in = matrix.in;
@@ -149,7 +158,8 @@ struct Gguf {
     work.weight_error = quantize_error(config.type->type);
   }
 
-  static void plan_decode(const sdk::Layer& layer, const Matrix& matrix, sdk::Plan& plan) {
+  static void plan_decode(const sdk::Layer& layer, const Matrix& matrix, std::string reason,
+                          sdk::Plan& plan) {
     const uint64_t rows = layer.groups() * layer.out();
     if (layer.groups() > 1) {
       plan.stored("weight", layer.load_dtype(), {layer.groups(), layer.out(), matrix.in});
@@ -157,7 +167,7 @@ struct Gguf {
       plan.stored("weight", layer.load_dtype(), {rows, matrix.in});
     }
     for (size_t i = 0; i < matrix.segments.size(); ++i) stream(matrix.segments[i], i, plan);
-    ls_work& work = plan.decode(matrix.type_names() + " in the file, decoded");
+    ls_work& work = plan.decode(std::move(reason));
     work.feed_scratch = matrix.in * sizeof(float);
     work.in = matrix.in;
   }
@@ -213,12 +223,12 @@ struct Gguf {
     const Place place = place_of(layer, begin, piece, tensor);
     const std::span<float> row(piece.scratch<float>(), tensor.columns());
     const ggml::Dequantize decode = ggml::dequantizer(from.type);
+    const bool quantizing = config.type != nullptr && !layer.wants_decode() && layer.is_matrix() &&
+                            matrix_of(layer).plain();
     for (uint64_t r = 0; r < piece.row_count(); ++r) {
       const auto* bytes = static_cast<const uint8_t*>(piece.row(r));
       decode(bytes, row.size() / from.elems, row.data());
       sdk::require_finite(row, piece, r);
-      const bool quantizing =
-          from.elems == 1 && config.type != nullptr && !layer.wants_decode() && layer.is_matrix();
       const uint64_t nbytes = quantizing ? row_nbytes(*config.type, row.size())
                                          : row.size() * sdk::float_nbytes(layer.load_dtype());
       char* to = place.at + (place.row + r) * nbytes;
