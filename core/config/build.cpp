@@ -21,6 +21,15 @@ bool is_none(const Node& node) {
   return text && !node.is_null() && fold_name(*text) == "none";
 }
 
+/// "METHOD", "quantMethod": a misspelt key of one method, not a component.
+bool resembles_method_key(const std::string& key) {
+  std::string letters;
+  for (char c : fold_name(key)) {
+    if (c != '_') letters += c;
+  }
+  return letters == "method" || letters == "quantmethod";
+}
+
 /// A map without a method whose values are names, maps with a method, or null. A map of names alone
 /// counts when each is a method: otherwise its keys are more likely the fields of one.
 bool is_component_map(const Node& map, const Schemas& schemas) {
@@ -28,6 +37,7 @@ bool is_component_map(const Node& map, const Schemas& schemas) {
   bool certain = false;
   bool all_methods = true;
   for (const auto& [key, value] : map.entries()) {
+    if (resembles_method_key(key)) return false;
     const std::string* text = value.is_null() ? nullptr : name_text(value);
     if (!value.is_null() && !text && !value.is_map()) return false;
     certain = certain || value.is_null() || names_method(value, schemas);

@@ -82,9 +82,15 @@ const MethodSchema* method_of(const Node& map, const Schemas& schemas, Problems&
   if (const std::string* producer = producer_name(map)) {
     if (const MethodSchema* schema = schemas.find(*producer)) return schema;
   }
+  std::string hint;
+  for (const auto& [key, value] : map.entries()) {
+    if (hint.empty())
+      hint = nearest(fold_name(key), std::vector<std::string>{"method", "quant_method"});
+  }
   problems.add("method missing", map.mark(),
                "found a map without \"method\" or \"quant_method\", expected one of them or a map "
-               "of components");
+               "of components",
+               hint.empty() ? "" : quoted(hint));
   return nullptr;
 }
 

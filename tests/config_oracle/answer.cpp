@@ -108,8 +108,32 @@ std::string canonical(const std::string& method) {
 }
 
 bool is_empty(const Node& value) {
-  return value.is_null() || (value.is_list() && value.items().empty()) ||
-         (value.is_map() && value.entries().empty());
+  return value.is_null() || (value.is_bool() && !value.boolean()) ||
+         (value.is_list() && value.items().empty()) || (value.is_map() && value.entries().empty());
+}
+
+/// The value of a recorded field in ours: AutoRound's `weight_bits` wins over `bits`, and its block
+/// list may be one text.
+Node our_field(const Node* fields, const std::string& name) {
+  auto value_of = [&](const char* key) {
+    const Node* field = fields ? fields->find(key) : nullptr;
+    const Node* value = field ? field->find("value") : nullptr;
+    return value ? *value : Node();
+  };
+  if (name == "weight_bits") {
+    Node bits = value_of("weight_bits");
+    return bits.is_null() ? value_of("bits") : bits;
+  }
+  Node value = value_of(name.c_str());
+  if (name != "block_name_to_quantize" || !value.is_text()) return value;
+  std::vector<Node> items;
+  std::string_view rest = value.text();
+  while (true) {
+    const size_t comma = rest.find(',');
+    items.push_back(Node::of_text(std::string(rest.substr(0, comma))));
+    if (comma == std::string_view::npos) return Node::of_list(std::move(items));
+    rest.remove_prefix(comma + 1);
+  }
 }
 
 std::string compare_method(const Node& theirs, const Node& ours) {
@@ -125,13 +149,10 @@ std::string compare_method(const Node& theirs, const Node& ours) {
   if (!fields) return "";
   for (const auto& [name, value] : fields->entries()) {
     if (kInternal.count(name)) continue;
-    const Node* field = our_fields ? our_fields->find(name) : nullptr;
-    const Node* our_value = field ? field->find("value") : nullptr;
-    const Node nothing;
-    if (!our_value) our_value = &nothing;
-    if (is_empty(value) && is_empty(*our_value)) continue;
-    if (!(value == *our_value)) {
-      return "field " + name + " " + our_value->to_json() + ", recorded " + value.to_json();
+    const Node our_value = our_field(our_fields, name);
+    if (is_empty(value) && is_empty(our_value)) continue;
+    if (!(value == our_value)) {
+      return "field " + name + " " + our_value.to_json() + ", recorded " + value.to_json();
     }
   }
   return "";

@@ -93,7 +93,8 @@ bool meets(const Node* node, const Node& condition) {
 
 bool ours_is(const Answer& ours, const Node& condition) {
   if (const Node* text = condition.find("refused")) {
-    return ours.kind == Answer::Kind::refused && glob(text->text(), ours.error);
+    const Node error = Node::of_text(ours.error);
+    return ours.kind == Answer::Kind::refused && meets(&error, *text);
   }
   if (const Node* value = condition.find("accepted")) {
     return ours.kind == Answer::Kind::accepted && meets(&ours.value, *value);
