@@ -29,9 +29,14 @@ TEST(ParseJson, KeepsTypesAndOrder) {
 }
 
 TEST(ParseJson, ReadsScalarDocuments) {
-  for (const char* text : {"null", "true", "12", "-3", "1.5", "\"fp8\"", " [ ] ", "{}"}) {
+  for (const std::string text :
+       {"null", "true", "false", "12", "-3", "1.5", "\"fp8\"", "[ ]", "{}"}) {
     const auto expected = nlohmann::json::parse(text).dump();
-    EXPECT_EQ(round_trip(text), expected) << text;
+    for (const std::string blanks : {"", " ", "\n", " \t\r\n", "                    "}) {
+      EXPECT_EQ(round_trip(text + blanks), expected) << text;
+      EXPECT_EQ(round_trip(blanks + text), expected) << text;
+      EXPECT_NE(round_trip(text + blanks + "x"), expected) << text;
+    }
   }
 }
 

@@ -193,20 +193,7 @@ class HeaderParser {
     std::string note =
         fmt::format("{}: tensor {} has an unknown field {}", escaped(path_, PATH_MAX),
                     loadstone::quoted(tensor.name), loadstone::quoted(key));
-    ondemand::json_type type{};
-    if (const auto error = value.type().get(type)) return failure(error);
-    std::string_view text;
-    if (type == ondemand::json_type::object) {
-      ondemand::object object;
-      if (const auto error = value.get_object().get(object)) return failure(error);
-      if (const auto error = object.raw_json().get(text)) return failure(error);
-    } else if (type == ondemand::json_type::array) {
-      ondemand::array array;
-      if (const auto error = value.get_array().get(array)) return failure(error);
-      if (const auto error = array.raw_json().get(text)) return failure(error);
-    } else {
-      text = value.raw_json_token();
-    }
+    LS_TRY(const std::string_view text, take_raw(value));
     // Skipping validates nothing.
     const auto parsed = parse_json(text.substr(0, text.find_last_not_of(" \t\r\n") + 1), "");
     if (!parsed.ok()) {
@@ -215,6 +202,43 @@ class HeaderParser {
     }
     if (out_.notes.size() < kMaxNotes) out_.notes.push_back(std::move(note));
     return {};
+  }
+
+  // The text of any value, which is passed over. Scalars must be taken by their type: what simdjson
+  // skips by itself may swallow a colon behind a string.
+  Result<std::string_view> take_raw(ondemand::value& value) const {
+    ondemand::json_type type{};
+    simdjson::error_code error = value.type().get(type);
+    if (error) return failure(error);
+    std::string_view text = value.raw_json_token();
+    switch (type) {
+      case ondemand::json_type::object: {
+        ondemand::object object;
+        error = value.get_object().get(object);
+        if (!error) error = object.raw_json().get(text);
+        break;
+      }
+      case ondemand::json_type::array: {
+        ondemand::array array;
+        error = value.get_array().get(array);
+        if (!error) error = array.raw_json().get(text);
+        break;
+      }
+      case ondemand::json_type::string:
+        error = value.get_string().error();
+        break;
+      case ondemand::json_type::number:
+        error = value.get_number().error();
+        break;
+      case ondemand::json_type::boolean:
+        error = value.get_bool().error();
+        break;
+      case ondemand::json_type::null:
+        error = value.is_null().error();
+        break;
+    }
+    if (error) return failure(error);
+    return text;
   }
 
   Status read_dtype(ondemand::value& value, TensorEntry& tensor) {

@@ -288,7 +288,8 @@ TEST(SafetensorsHeader, S09_UnknownFieldsAreForTheLenient) {
   EXPECT_EQ(header->tensors[0].nbytes, 1u);
   EXPECT_EQ(header->notes,
             std::vector<std::string>{"m.safetensors: tensor \"a\" has an unknown field \"note\""});
-  for (const char* value : {"nul", "{1}", "[1,]", "\"\\x\"", "01"}) {
+  for (const char* value :
+       {"nul", "{1}", "[1,]", "\"\\x\"", "01", "\"{x\":[\"a\"]", "1 2", "[1}"}) {
     EXPECT_NE(error_of(one(R"({"dtype":"U8","shape":[1],"n":)" + std::string(value) +
                                R"(,"data_offsets":[0,1]})",
                            1),
