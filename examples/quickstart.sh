@@ -47,7 +47,7 @@ step "draw and compare"
   --candidate-quantization-config-json '{"transformer": {"method": "fp8"}}' \
   --prompt "$prompt" --negative-prompt " " --cfg-scale 4 --seed 0 \
   --width 128 --height 128 --num-inference-steps 20 \
-  --output-json "$output/compare.json" --save-output-dir "$output" --html "$output/report.html"
+  --output-json "$output/compare.json" --save-output-dir "$output" --report "$output/report.html"
 
 step "done"
 cat >&2 <<EOT
