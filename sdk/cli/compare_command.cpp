@@ -8,6 +8,7 @@
 #include "compare_flags.hpp"
 #include "compare_models.hpp"
 #include "exit_code.hpp"
+#include "interrupt.hpp"
 #include "outputs.hpp"
 #include "runtime/compare/png.hpp"
 #include "runtime/compare/report.hpp"
@@ -99,6 +100,7 @@ std::string for_people(const CompareOptions& options, const compare::Comparison&
 }  // namespace
 
 Result<int> run(const CompareOptions& options) {
+  interrupt_token();  // from here on, SIGINT cancels
   LS_TRY(const CompareReview review, review_flags(options));
   LS_TRY(Outputs outputs, reserve_outputs(options));
   LS_TRY(compare::Outcome outcome,

@@ -11,15 +11,35 @@
 
 namespace loadstone::cli {
 
+namespace {
+
+Result<Engine> open_variant(const CompareOptions& options, const compare::VariantConfig& variant) {
+  CommonOptions common = options.common;
+  common.model = variant.model;
+  const compare::VariantQuantization asked{variant.quantization, variant.quantization_config};
+  return open_engine(common, asked.spec());
+}
+
+/// Both sides are planned before either draws: a mistake in the candidate needn't wait for the
+/// reference.
+Status check_variant(const CompareOptions& options, const compare::VariantConfig& variant) {
+  auto engine = open_variant(options, variant);
+  if (!engine) return std::move(engine).error().at(variant.label);
+  auto plan = plan_model(*engine);
+  if (!plan) return std::move(plan).error().at(variant.label);
+  return {};
+}
+
+}  // namespace
+
 Result<compare::Outcome> compare_models(const CompareOptions& options,
                                         const compare::Request& request) {
+  LS_CHECK(check_variant(options, request.reference));
+  LS_CHECK(check_variant(options, request.candidate));
   ProgressLine progress;
   const auto open = [&](const compare::VariantConfig& variant)
       -> Result<std::shared_ptr<const load::LoadedModel>> {
-    CommonOptions common = options.common;
-    common.model = variant.model;
-    const compare::VariantQuantization asked{variant.quantization, variant.quantization_config};
-    LS_TRY(Engine engine, open_engine(common, asked.spec()));
+    LS_TRY(Engine engine, open_variant(options, variant));
     return load_model(engine, progress);
   };
   LS_TRY(const auto compute, compute_of(options.common));

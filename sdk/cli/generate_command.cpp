@@ -58,6 +58,7 @@ void print_timings(const runtime::Generated& made) {
 }  // namespace
 
 Result<int> run(const GenerateOptions& options) {
+  interrupt_token();  // from here on, SIGINT cancels
   LS_CHECK(check_outputs(options));
   LS_TRY(const runtime::Compute compute, compute_of(options.common));
   LS_TRY(Engine engine, open_engine(options.common));

@@ -4,6 +4,7 @@
 #include "base/text.hpp"
 #include "commands.hpp"
 #include "exit_code.hpp"
+#include "interrupt.hpp"
 #include "loading.hpp"
 #include "outputs.hpp"
 #include "session.hpp"
@@ -53,6 +54,7 @@ std::string for_people(const load::LoadedModel& model) {
 }  // namespace
 
 Result<int> run(const LoadOptions& options) {
+  interrupt_token();  // from here on, SIGINT cancels
   std::optional<Output> file;
   if (options.report) {
     LS_TRY(Output reserved, Output::reserve(*options.report));

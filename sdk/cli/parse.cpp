@@ -125,7 +125,12 @@ void add_loading_commands(Parser& p) {
 
   CLI::App* dequantize = p.command(
       p.app, "dequantize", "Write a quantized checkpoint as float32 safetensors", p.dequantize);
-  add_model(dequantize, p.dequantize.common);
+  // No configuration: what is written is what the checkpoint declares.
+  dequantize->add_option("MODEL", p.dequantize.common.model,
+                         "Folder, single file, or hub name in the local cache");
+  add_plugin_dir(dequantize, p.dequantize.common);
+  dequantize->add_option("--threads", p.dequantize.common.threads, "Worker threads")
+      ->type_name("N");
   dequantize->add_option("--output", p.dequantize.output, "Folder to write to")->type_name("DIR");
   dequantize->add_flag("--fold", p.dequantize.fold,
                        "Multiply input factors (mul_scale, pre_quant_scale) into the weights");

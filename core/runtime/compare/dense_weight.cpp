@@ -29,7 +29,8 @@ Result<std::optional<DenseWeight>> DenseWeight::of(const load::LoadedModel& mode
     const int64_t kept = planned.find_stored("weight");
     if (kept < 0) return std::optional<DenseWeight>();
     weight.kept_ = static_cast<uint32_t>(kept);
-    if (!load::can_cast_from(planned.stored[weight.kept_].dtype)) return std::optional<DenseWeight>();
+    if (!load::can_cast_from(planned.stored[weight.kept_].dtype))
+      return std::optional<DenseWeight>();
     return std::optional(std::move(weight));
   }
   if (planned.config->method().table().dequantize == nullptr) return std::optional<DenseWeight>();
@@ -58,9 +59,10 @@ Status DenseWeight::make_canonical() {
     unpacked_[i].resize(stored.nbytes);
     const ls_buffer canonical = buffer_of(unpacked_[i].data(), stored.nbytes);
     const ls_buffer packed = buffer_of(model_->stored(layer_, i), stored.packed_nbytes);
-    const int32_t status =
-        method.table().repack(plan_->config->handle(), &view_->get(), stored.packed_wish, 1,
-                              &canonical, &packed, nullptr);
+    const int32_t status = plugin::call_plugin([&] {
+      return method.table().repack(plan_->config->handle(), &view_->get(), stored.packed_wish, 1,
+                                   &canonical, &packed, nullptr);
+    });
     LS_CHECK(plugin::check_call(status, method, "repack", model_->plan().layer_of(*plan_).path));
   }
   return {};
@@ -83,8 +85,8 @@ Result<std::vector<float>> DenseWeight::rows(uint32_t group, uint64_t begin, uin
   request.stored_count = pointers.size();
   request.out = out.data();
   const plugin::Method& method = plan_->config->method();
-  const int32_t status =
-      method.table().dequantize(plan_->config->handle(), &view_->get(), &request);
+  const int32_t status = plugin::call_plugin(
+      [&] { return method.table().dequantize(plan_->config->handle(), &view_->get(), &request); });
   LS_CHECK(plugin::check_call(status, method, "dequantize", model_->plan().layer_of(*plan_).path));
   return out;
 }

@@ -104,7 +104,7 @@ std::string layers_table(const std::vector<LayerError>& layers) {
   std::string out =
       "<h2>Errors per layer</h2>\n<table><caption>Relative L2: of the dequantized weight against "
       "the reference's weight, and of the layer's output against the reference's product of the "
-      "same input.</caption>\n<tr><th>layer<th>method<th class=\"n\">weight<th><th class=\"n\">"
+      "same input; – where a side doesn't need the layer.</caption>\n<tr><th>layer<th>method<th class=\"n\">weight<th><th class=\"n\">"
       "output<th></tr>\n";
   for (const LayerError& layer : layers) {
     out += fmt::format("<tr><td><code>{}.{}</code><td>{}{}{}</tr>\n", html::text(layer.component),
