@@ -1,0 +1,213 @@
+// The public header, as an embedder uses it: the example model through the built fp8 plugin.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <loadstone/loadstone.hpp>
+
+#include "formats/safetensors_writer.hpp"
+
+namespace loadstone {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kModel = LOADSTONE_SOURCE_DIR "/examples/models/emoji";
+
+class Embedding : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto opened =
+        Loader::open({{LOADSTONE_BINARY_DIR "/plugins"}, LOADSTONE_SOURCE_DIR "/model_adapters"});
+    ASSERT_TRUE(opened.ok()) << opened.error().text();
+    loader_ = std::make_unique<Loader>(std::move(opened).value());
+  }
+
+  std::shared_ptr<const load::LoadedModel> load(const config::PipelineConfig& config) {
+    auto plan = loader_->plan(config);
+    if (!plan.ok()) {
+      ADD_FAILURE() << plan.error().text();
+      return nullptr;
+    }
+    auto model = loader_->load(*plan);
+    if (!model.ok()) ADD_FAILURE() << model.error().text();
+    return model.ok() ? *model : nullptr;
+  }
+
+  static const plan::LayerPlan* first(const plan::Plan& plan, plan::Decision decision) {
+    for (const plan::LayerPlan& layer : plan.layers) {
+      if (layer.decision == decision && layer.stored.size() > 1) return &layer;
+    }
+    return nullptr;
+  }
+
+  std::unique_ptr<Loader> loader_;
+};
+
+TEST_F(Embedding, ExampleModelLoadsQuantizedAsPlanned) {
+  auto config = loader_->make_config(kModel, "fp8");
+  ASSERT_TRUE(config.ok()) << config.error().text();
+  auto model = load(*config);
+  ASSERT_NE(model, nullptr);
+  const plan::Plan& plan = model->plan();
+  const plan::LayerPlan* layer = first(plan, plan::Decision::quantize);
+  ASSERT_NE(layer, nullptr);
+  EXPECT_EQ(layer->method, "fp8");
+  const auto& shape = plan.layer_of(*layer);
+  auto found =
+      find_stored(*model, plan.graph.components[shape.component].name, shape.path, "weight");
+  ASSERT_TRUE(found.ok()) << found.error().text();
+  EXPECT_EQ(found->what->dtype, DType::F8_E4M3);
+
+  auto view = dlpack::view_of(model, found->layer, found->stored);
+  ASSERT_TRUE(view.ok()) << view.error().text();
+  const std::byte* at = found->at;
+  model.reset();  // the view keeps the bytes
+  dlpack::managed_tensor* tensor = *view;
+  EXPECT_EQ(tensor->view.at, at);
+  EXPECT_EQ(tensor->view.type.code, dlpack::kFloat8E4M3Fn);
+  EXPECT_EQ(tensor->view.rank, 2);
+  EXPECT_EQ(tensor->view.strides[0], tensor->view.shape[1]);
+  EXPECT_EQ(tensor->view.strides[1], 1);
+  uint64_t sum = 0;
+  for (int64_t i = 0; i < tensor->view.shape[0] * tensor->view.shape[1]; ++i) {
+    sum += static_cast<uint8_t>(at[i]);
+  }
+  EXPECT_NE(sum, 0u);
+  tensor->destroy(tensor);
+}
+
+TEST_F(Embedding, YamlTextSaysWhereItIsWrong) {
+  auto config = loader_->parse_config(
+      "version: 1\nmodel: " + kModel + "\nquantization: {transformer: fp9}\n", "pipeline.yaml");
+  ASSERT_FALSE(config.ok());
+  EXPECT_NE(config.error().text().find("pipeline.yaml:3"), std::string::npos)
+      << config.error().text();
+}
+
+TEST_F(Embedding, UnknownNamesGetTheNearest) {
+  auto model = load(*loader_->make_config(kModel));
+  ASSERT_NE(model, nullptr);
+  auto component = find_stored(*model, "transformr", "x", "weight");
+  ASSERT_FALSE(component.ok());
+  EXPECT_NE(component.error().text().find("did you mean \"transformer\"?"), std::string::npos)
+      << component.error().text();
+  EXPECT_FALSE(dlpack::view_of(model, 1u << 30, 0).ok());
+}
+
+TEST_F(Embedding, PartsComeFromElsewhere) {
+  fs::path elsewhere = fs::temp_directory_path() / ("loadstone-vae-" + std::to_string(getpid()));
+  fs::remove_all(elsewhere);
+  fs::copy(kModel + "/vae", elsewhere, fs::copy_options::recursive);
+  auto config = loader_->make_config(kModel);
+  ASSERT_TRUE(config.ok());
+  config->components.push_back({"vae", elsewhere.string(), {}});
+  auto plan = loader_->plan(*config);
+  ASSERT_TRUE(plan.ok()) << plan.error().text();
+  const auto& checkpoint = *(*plan)->checkpoint;
+  const formats::Component* vae = checkpoint.component("vae");
+  ASSERT_NE(vae, nullptr);
+  ASSERT_FALSE(vae->tensors.empty());
+  EXPECT_EQ(checkpoint.files[vae->tensors[0].file].path.rfind(elsewhere.string(), 0), 0u);
+  auto own = load(*loader_->make_config(kModel)), other = load(*config);
+  ASSERT_TRUE(own != nullptr && other != nullptr);
+  EXPECT_EQ(own->plan().peaks.stored, other->plan().peaks.stored);
+
+  config->components[0].name = "vea";
+  auto wrong = loader_->plan(*config);
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_NE(wrong.error().text().find("did you mean \"vae\"?"), std::string::npos)
+      << wrong.error().text();
+  fs::remove_all(elsewhere);
+}
+
+// ---- S33: online quantization of odd values, through plan, load and the plugin ---------------
+
+class S33 : public Embedding {
+ protected:
+  void SetUp() override {
+    Embedding::SetUp();
+    folder_ = fs::temp_directory_path() / ("loadstone-s33-" + std::to_string(getpid()));
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  /// A single file with one linear layer "layer.weight" (rows, 32), F32.
+  std::string write(const std::vector<float>& values) {
+    std::string path = (folder_ / "model.safetensors").string();
+    formats::TensorSpec spec;
+    spec.name = "layer.weight";
+    spec.dtype = DType::F32;
+    spec.shape = {values.size() / 32, 32};
+    auto writer = formats::SafetensorsWriter::create(path, std::span(&spec, 1));
+    EXPECT_TRUE(writer.ok());
+    EXPECT_TRUE(writer->append(std::as_bytes(std::span(values))).ok());
+    EXPECT_TRUE(writer->finish().ok());
+    return path;
+  }
+
+  Result<std::shared_ptr<const load::LoadedModel>> load_fp8(const std::string& path,
+                                                            unsigned threads,
+                                                            const std::string& granularity) {
+    std::string text =
+        "version: 1\nmodel: " + path +
+        "\nrules:\n  - {layer: layer, use: {method: fp8, weight_granularity: " + granularity +
+        "}}\nload: {ring: 64KiB, threads: " + std::to_string(threads) + "}\n";
+    LS_TRY(auto config, loader_->parse_config(text, "s33.yaml"));
+    LS_TRY(auto plan, loader_->plan(config));
+    return loader_->load(plan);
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(S33, S33_NonFiniteWeightIsRefused) {
+  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                    -std::numeric_limits<float>::infinity()}) {
+    std::vector<float> values(64 * 32, 0.5f);
+    values[40 * 32 + 7] = bad;
+    std::string path = write(values);
+    for (const char* granularity : {"channel", "tensor"}) {
+      auto model = load_fp8(path, 2, granularity);
+      ASSERT_FALSE(model.ok()) << granularity;
+      EXPECT_EQ(model.error().code, Code::invalid_checkpoint) << model.error().text();
+      EXPECT_NE(model.error().text().find("layer"), std::string::npos) << model.error().text();
+    }
+  }
+}
+
+TEST_F(S33, S33_ZeroAndSubnormalRowsAreTheSameOnOneAndManyThreads) {
+  std::vector<float> values(2048 * 32);
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = static_cast<float>(static_cast<int>(i * 2654435761u % 2001) - 1000) / 512;
+  }
+  for (size_t column = 0; column < 32; ++column) {
+    values[3 * 32 + column] = 0;
+    values[5 * 32 + column] = 1e-42f;
+  }
+  std::string path = write(values);
+  for (const char* granularity : {"channel", "tensor", "block"}) {
+    auto one = load_fp8(path, 1, granularity), many = load_fp8(path, 8, granularity);
+    if (!one.ok() && one.error().code == Code::unsupported) continue;  // 32 is no whole block
+    ASSERT_TRUE(one.ok() && many.ok()) << (one.ok() ? many : one).error().text();
+    const plan::LayerPlan& layer = (*one)->plan().layers[0];
+    for (uint32_t s = 0; s < layer.stored.size(); ++s) {
+      EXPECT_EQ(0, std::memcmp((*one)->stored(0, s), (*many)->stored(0, s), layer.stored[s].nbytes))
+          << granularity << " " << layer.stored[s].name;
+    }
+    int64_t weight = layer.find_stored("weight");
+    ASSERT_GE(weight, 0);
+    const std::byte* codes = (*one)->stored(0, static_cast<uint32_t>(weight));
+    for (size_t column = 0; column < 32; ++column) {
+      EXPECT_EQ(codes[3 * 32 + column] & std::byte{0x7f}, std::byte{0}) << granularity;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace loadstone

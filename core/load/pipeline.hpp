@@ -1,0 +1,27 @@
+// From a whole configuration to what planning needs: the checkpoint with its parts from elsewhere,
+// the target, the load options.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/file.hpp"
+#include "config/quant_config.hpp"
+#include "formats/checkpoint.hpp"
+#include "plan/plan.hpp"
+
+namespace loadstone::load {
+
+/// Opens `model:` and puts the parts that `components:` names in the place of its own.
+/// Errors: as open_checkpoint; invalid_config (a component that doesn't exist, a path that holds
+/// several), with the entry's place.
+Result<std::shared_ptr<const formats::Checkpoint>> open_model(
+    FileSystem& files, const config::PipelineConfig& pipeline);
+
+/// `load:` as options; `device` is parsed by plan::parse_target. Errors: invalid_config.
+Result<plan::LoadOptions> load_options(const config::LoadSection& section);
+
+/// "auto", "bf16", "float16", "f32", …; auto is DType::invalid. Errors: invalid_config.
+Result<DType> parse_load_dtype(const std::string& name);
+
+}  // namespace loadstone::load
