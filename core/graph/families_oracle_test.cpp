@@ -127,6 +127,67 @@ TEST(Families, EqualTheirExpectations) {
   EXPECT_GT(rows, 0u);
 }
 
+// ---- original names -------------------------------------------------------------------------
+
+std::string module_name(const std::string& tensor) {
+  for (const std::string suffix : {".weight", ".bias"}) {
+    if (tensor.size() > suffix.size() &&
+        tensor.compare(tensor.size() - suffix.size(), suffix.size(), suffix) == 0) {
+      return tensor.substr(0, tensor.size() - suffix.size());
+    }
+  }
+  return tensor;
+}
+
+std::vector<std::string> canonical_modules(const Node& cell) {
+  std::vector<std::string> out;
+  if (cell.is_text()) return {module_name(cell.text())};
+  for (const Node& item : cell.items()) out.push_back(module_name(item.text()));
+  return out;
+}
+
+TEST(Aliases, OriginalNamesLeadToTheFamilys) {
+  const fs::path dir = fs::path(shared_dir()) / "models/families";
+  if (!fs::exists(dir)) GTEST_SKIP() << "no " << dir << ": set LOADSTONE_SHARED";
+  size_t rows = 0;
+  for (const fs::path& folder : entries_of(dir)) {
+    if (!fs::exists(folder / "aliases.json")) continue;
+    SCOPED_TRACE(folder.string());
+    const Node aliases = read_json(folder / "aliases.json");
+    formats::Checkpoint file;
+    file.path = folder.string();
+    file.layout = formats::Layout::single_file;
+    file.files.push_back(formats::FileEntry{"original.safetensors", nullptr, {}});
+    file.components.emplace_back();
+    for (const Node& row : aliases.find("rows")->items()) {
+      formats::TensorEntry tensor;
+      tensor.name = row.items()[0].text();
+      tensor.dtype = DType::BF16;
+      const std::string module = module_name(tensor.name);
+      tensor.shape.assign(1, 4);
+      if (module + ".weight" == tensor.name) tensor.shape.push_back(4);
+      file.components[0].tensors.push_back(tensor);
+    }
+    auto graph = build_graph(file, adapters());
+    ASSERT_TRUE(graph.ok()) << graph.error().text();
+    ASSERT_TRUE(graph->family_known);
+    const Places places = places_of(*graph, file);
+    for (const Node& row : aliases.find("rows")->items()) {
+      const auto& cell = row.items();
+      SCOPED_TRACE(cell[0].text());
+      auto found = places.find({graph->components[0].name, cell[0].text()});
+      ASSERT_NE(found, places.end());
+      const Layer& layer = *found->second.layer;
+      const Part& part = *found->second.part;
+      const std::vector<std::string> canonical = canonical_modules(cell[1]);
+      EXPECT_EQ(layer.holds.empty() ? std::vector<std::string>{part.path} : layer.holds, canonical);
+      EXPECT_EQ(part.transform, cell[2].text() == "swap_halves" ? "swap_halves" : "");
+      ++rows;
+    }
+  }
+  EXPECT_GT(rows, 0u);
+}
+
 // ---- true-size headers ---------------------------------------------------------------------
 
 std::string gunzip(const fs::path& path) {
