@@ -14,10 +14,12 @@
 namespace loadstone::conformance {
 
 struct Options {
-  double seconds = 0;   // for all points together; 0: everything there is
-  uint64_t seed = 1;    // of contents and cuttings
-  std::string method;   // "": all methods of the plugin
-  bool isolate = true;  // false: in this process (for debuggers)
+  double seconds = 0;               // for all points together; 0: everything there is
+  uint64_t seed = 1;                // of contents and cuttings
+  std::string method;               // "": all methods of the plugin
+  std::vector<std::string> points;  // names of those to check; empty: all
+  bool isolate = true;              // false: in this process (for debuggers)
+  double hang_seconds = 600;        // beyond its share of `seconds` a point is ended
 };
 
 enum class Outcome : uint8_t { passed, failed, skipped };

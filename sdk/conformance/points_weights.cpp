@@ -145,8 +145,8 @@ Result<std::string> point_dequantize(Context& context) {
     for (size_t i = 0; i < weight.size(); ++i) {
       const double off = std::fabs(double{weight[i]} - double{sample.layer.truth[i]});
       if (!(off <= limit)) {
-        return sample.failed("found element " + std::to_string(i) + " off by " +
-                             text_of(off) + ", expected at most " + text_of(limit) +
+        return sample.failed("found element " + std::to_string(i) + " off by " + text_of(off) +
+                             ", expected at most " + text_of(limit) +
                              " (weight_error times the largest weight)");
       }
     }
