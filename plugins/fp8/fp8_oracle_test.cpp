@@ -2,11 +2,15 @@
 #include "common/codecs/e4m3.hpp"
 #include "common/numerics/fp8.hpp"
 #include "common/product/coded_product.hpp"
+#include "common/testing/checkpoints.hpp"
 #include "common/testing/layers.hpp"
+#include "fp8/declared.hpp"
 
 namespace loadstone::fp8 {
 namespace {
 
+using common::testing::CheckpointFolder;
+using common::testing::Declared;
 using common::testing::Driver;
 using common::testing::Json;
 using common::testing::Layers;
@@ -268,6 +272,92 @@ TEST(Fp8Oracle, FusedPartsKeepTheirOwnRowsScalesAndNames) {
       EXPECT_EQ(saved[2 * shard + 1].bytes, fused.sources()[2 * shard + 1].bytes);
     }
   }
+}
+
+/// A checkpoint that speaks one of the plugin's own declarations: which claim, and what it says.
+bool own_declaration(const CheckpointFolder& folder, uint64_t& claim, Json& says) {
+  says = folder.declaration();
+  claim = kNative;
+  if (says.is_object()) return says.value("quant_method", "") == "fp8";
+  if (folder.method() != "fp8" || !folder.expect().contains("layers")) return false;
+  claim = kComfyMetadata;
+  says = folder.metadata("_quantization_metadata");
+  if (!says.is_null()) return true;
+  says = Json::object();
+  for (const auto& [name, tensor] : folder.tensors()) {
+    if (name.ends_with("scaled_fp8")) {
+      claim = kScaledFp8;
+      const std::string prefix = name.substr(0, name.size() - 10);
+      says[prefix] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}};
+    } else if (name.ends_with(".comfy_quant")) {
+      claim = kComfyQuant;
+      says[name.substr(0, name.size() - 12)] = Json::parse(tensor.bytes);
+    }
+  }
+  return !says.empty();
+}
+
+TEST(Fp8Oracle, CheckpointsDequantizeToTheirTruth) {
+  uint64_t claim = 0;
+  Json says;
+  const auto folders = common::testing::find_checkpoints(
+      [&](const CheckpointFolder& folder) { return own_declaration(folder, claim, says); });
+  if (folders.empty()) {
+    GTEST_SKIP() << "no checkpoints: " << common::testing::shared_path("checkpoints");
+  }
+  Driver driver("fp8");
+  for (const CheckpointFolder& folder : folders) {
+    ASSERT_TRUE(own_declaration(folder, claim, says));
+    const Declared declared = driver.read_declaration(says, claim);
+    const int layers = common::testing::expect_checkpoint(driver, folder, declared);
+    EXPECT_GT(layers, 0) << folder.name();
+    std::cout << folder.name() << ": " << layers << " layers equal\n";
+  }
+}
+
+TEST(Fp8Oracle, UpperBoundedTokensLieWithinTheBounds) {
+  NEED_LAYERS();
+  common::testing::use_host();
+  const Layers& oracle = Layers::get();
+  int seen = 0;
+  for (const Json& one : oracle.cases()) {
+    if (one["method"] != "fp8_tensor_token_ub") continue;
+    const std::string layer = one["layer"], base = layer + "/fp8_tensor_token_ub/";
+    const auto codes = oracle.at(layer + "/fp8_tensor_token/weight").as<uint8_t>();
+    const float scale = oracle.at(layer + "/fp8_tensor_token/weight_scale").as<float>()[0];
+    const float bound = oracle.at(base + "scale_ub").as<float>()[0];
+    const Driver::Run run = oracle.run(layer);
+    const common::CodedProduct product({run.n, run.k, 0});
+    common::testing::Block activation(product.activation_nbytes(run.m));
+    common::testing::Block workspace(product.workspace_nbytes(run.m));
+    std::vector<float> y(run.m * run.n);
+    ls_apply call = sdk::make<ls_apply>();
+    call.x_dtype = run.x_dtype;
+    call.y_dtype = LS_DTYPE_F32;
+    call.m = run.m;
+    call.x_stride = run.k;
+    call.y_stride = run.n;
+    call.x = run.x;
+    call.y = y.data();
+    call.bias = run.bias;
+    call.bias_dtype = run.bias_dtype;
+    call.workspace = workspace.at();
+    product.prepare(
+        call,
+        [&](uint64_t, const float* x, float* values, float* scales) {
+          scales[0] = common::fp8_token(x, &bound, values, run.k);
+        },
+        activation.at());
+    product.apply(call,
+                  {[&](uint64_t row, uint16_t* out) {
+                     common::e4m3_decode_bf16(&codes[row * run.k], out, run.k);
+                   },
+                   [&](uint64_t) { return &scale; }},
+                  0, run.n, activation.at());
+    oracle.expect_output(one, y);
+    ++seen;
+  }
+  EXPECT_GT(seen, 0);
 }
 
 }  // namespace
