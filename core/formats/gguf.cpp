@@ -175,8 +175,8 @@ class GgufReader {
   Status read_tensors() {
     out_.tensors.reserve(tensor_count_);
     for (uint64_t i = 0; i < tensor_count_; ++i) LS_CHECK(read_tensor());
-    const auto repeated = first_repeated(
-        out_.tensors.size(), [&](uint32_t i) { return std::string_view(out_.tensors[i].name); });
+    const auto repeated = names_.first_repeated(
+        [&](uint32_t i) -> const std::string& { return out_.tensors[i].name; });
     if (!repeated) return {};
     return cursor_.rejected(fmt::format("found duplicate tensor {}, expected it once",
                                         loadstone::quoted(out_.tensors[*repeated].name)));
@@ -186,6 +186,7 @@ class GgufReader {
     LS_TRY(const ByteRange name, cursor_.text("a tensor name", kMaxNameNbytes));
     TensorEntry& tensor = out_.tensors.emplace_back();
     tensor.name = cursor_.view(name);
+    names_.add(tensor.name);
     if (tensor.name.empty()) return cursor_.rejected("found an empty tensor name, expected a name");
     LS_TRY(const uint32_t rank, cursor_.number<uint32_t>());
     if (rank > kMaxDims) {
@@ -311,6 +312,7 @@ class GgufReader {
   uint64_t tensor_count_ = 0;
   uint64_t key_count_ = 0;
   uint64_t alignment_ = kDefaultAlignment;
+  NameHashes names_;
   GgufFile out_;
 };
 

@@ -161,12 +161,13 @@ Node key_node(const GgufCursor& cursor, const GgufKey& key) {
 Result<std::vector<GgufKey>> read_gguf_keys(GgufCursor& cursor, uint64_t count) {
   std::vector<GgufKey> keys;
   keys.reserve(count);  // the caller has held it against the file's size
+  NameHashes names;
   for (uint64_t i = 0; i < count; ++i) {
     LS_TRY(GgufKey key, read_key(cursor));
+    names.add(cursor.view(key.name));
     keys.push_back(key);
   }
-  const auto repeated =
-      first_repeated(keys.size(), [&](uint32_t i) { return cursor.view(keys[i].name); });
+  const auto repeated = names.first_repeated([&](uint32_t i) { return cursor.view(keys[i].name); });
   if (!repeated) return keys;
   return cursor.rejected(fmt::format("found duplicate key {}, expected it once",
                                      loadstone::quoted(cursor.view(keys[*repeated].name))));

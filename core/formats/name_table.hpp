@@ -6,47 +6,43 @@
 #include <functional>
 #include <optional>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace loadstone::formats {
 
-/// `NameOf(index)` gives the name of an index below `count`; it must stay stable.
-template <typename NameOf>
-class NameTable {
+/// Names are hashed as they are read, while they are in the cache, and compared only where hashes
+/// agree.
+class NameHashes {
  public:
-  NameTable(size_t count, NameOf name_of) : name_of_(std::move(name_of)) {
-    size_t slots = 16;
-    while (slots < count * 2) slots *= 2;
-    slots_.assign(slots, kEmpty);
+  void reserve(size_t count) { hashes_.reserve(count); }
+  void add(std::string_view name) {
+    hashes_.push_back(static_cast<uint32_t>(std::hash<std::string_view>()(name)));
   }
 
-  /// Index of an earlier one of the same name, or nullopt after adding this one.
-  std::optional<uint32_t> add(uint32_t index) {
-    const std::string_view name = name_of_(index);
-    const size_t mask = slots_.size() - 1;
-    size_t at = std::hash<std::string_view>()(name) & mask;
-    for (; slots_[at] != kEmpty; at = (at + 1) & mask) {
-      if (name_of_(slots_[at]) == name) return slots_[at];
+  /// The first index whose name occurred before, or nullopt. `name_of(index)` gives the names in
+  /// the order in which they were added.
+  template <typename NameOf>
+  std::optional<uint32_t> first_repeated(const NameOf& name_of) const {
+    size_t slots = 16;
+    while (slots < hashes_.size() * 2) slots *= 2;
+    std::vector<Slot> table(slots);
+    for (uint32_t i = 0; i < hashes_.size(); ++i) {
+      const uint32_t hash = hashes_[i];
+      size_t at = hash & (slots - 1);
+      for (; table[at].count != 0; at = (at + 1) & (slots - 1)) {
+        if (table[at].hash == hash && name_of(table[at].count - 1) == name_of(i)) return i;
+      }
+      table[at] = {hash, i + 1};
     }
-    slots_[at] = index;
     return std::nullopt;
   }
 
  private:
-  static constexpr uint32_t kEmpty = UINT32_MAX;
-  NameOf name_of_;
-  std::vector<uint32_t> slots_;
+  struct Slot {
+    uint32_t hash = 0;
+    uint32_t count = 0;  // index + 1; 0: empty
+  };
+  std::vector<uint32_t> hashes_;
 };
-
-/// The first name that occurs again, or nullopt.
-template <typename NameOf>
-std::optional<uint32_t> first_repeated(size_t count, NameOf name_of) {
-  NameTable<NameOf> table(count, std::move(name_of));
-  for (uint32_t i = 0; i < count; ++i) {
-    if (table.add(i)) return i;
-  }
-  return std::nullopt;
-}
 
 }  // namespace loadstone::formats
