@@ -11,6 +11,7 @@
 #include "base/text.hpp"
 #include "formats/content_kind.hpp"
 #include "formats/safetensors_parser.hpp"
+#include "formats/safetensors_scanner.hpp"
 
 namespace loadstone::formats {
 namespace {
@@ -78,8 +79,12 @@ Result<SafetensorsHeader> parse_safetensors_header(std::span<const char> padded,
   if (file_nbytes < kLengthNbytes + header_nbytes) {
     return Error{Code::invalid_argument, "file is smaller than its header", path};
   }
-  SafetensorsParser parser(padded, header_nbytes, file_nbytes, path, options);
-  LS_TRY(SafetensorsHeader header, parser.parse());
+  SafetensorsHeader header;
+  if (!scan_safetensors_header({padded.data(), header_nbytes}, header)) {
+    header = {};
+    SafetensorsParser parser(padded, header_nbytes, file_nbytes, path, options);
+    LS_TRY(header, parser.parse());
+  }
   LS_CHECK(check_ranges(header.tensors, path, kLengthNbytes + header_nbytes, file_nbytes));
   return header;
 }

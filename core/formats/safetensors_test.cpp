@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "base/testing/memory_file.hpp"
+#include "formats/safetensors_parser.hpp"
+#include "formats/safetensors_scanner.hpp"
 #include "formats/testing/containers.hpp"
 
 namespace loadstone::formats {
@@ -410,6 +413,75 @@ TEST(SafetensorsHeader, AlteredBytesAreRejectedOrConsistent) {
     }
   }
   EXPECT_GT(accepted, 300u);  // letters of names, blanks, the metadata's text
+}
+
+// The scanner's definition is the parser: what it accepts, the parser accepts with equal tensors.
+void expect_scanner_agrees(const std::string& header, bool* scanned = nullptr) {
+  SafetensorsHeader quick;
+  const bool accepted = scan_safetensors_header(header, quick);
+  if (scanned != nullptr) *scanned = accepted;
+  if (!accepted) return;
+  const std::string padded = header + std::string(kHeaderPadding, '\0');
+  const std::string path = "m";
+  const OpenOptions options;
+  auto parsed =
+      SafetensorsParser({padded.data(), padded.size()}, header.size(), UINT64_MAX, path, options)
+          .parse();
+  ASSERT_TRUE(parsed.ok()) << header << parsed.error().text();
+  EXPECT_EQ(quick.metadata, parsed->metadata);
+  ASSERT_EQ(quick.tensors.size(), parsed->tensors.size());
+  for (size_t i = 0; i < quick.tensors.size(); ++i) {
+    const TensorEntry& a = quick.tensors[i];
+    const TensorEntry& b = parsed->tensors[i];
+    EXPECT_EQ(std::tie(a.name, a.dtype, a.shape, a.offset, a.nbytes),
+              std::tie(b.name, b.dtype, b.shape, b.offset, b.nbytes));
+  }
+}
+
+TEST(SafetensorsScanner, AgreesWithTheParserWhateverAByteIsChangedTo) {
+  const std::string good = Safetensors()
+                               .metadata("format", "\"pt\"")
+                               .zeros("a", "BF16", "[2,3]", 12)
+                               .zeros("b\u00e9", "F32", "[]", 4)
+                               .zeros("c", "F4", "[2,10]", 10)
+                               .zeros("d", "F32", "[1]", 4)
+                               .header() +
+                           "  ";
+  bool scanned = false;
+  expect_scanner_agrees(good, &scanned);
+  EXPECT_TRUE(scanned);
+  for (size_t at = 0; at < good.size(); ++at) {
+    for (int byte = 0; byte < 256; ++byte) {
+      std::string header = good;
+      header[at] = static_cast<char>(byte);
+      expect_scanner_agrees(header);
+    }
+    expect_scanner_agrees(good.substr(0, at), &scanned);
+    EXPECT_EQ(scanned, at >= good.size() - 2) << at;  // the blanks behind may go
+    expect_scanner_agrees(good.substr(0, at) + good.substr(at + 1));
+    expect_scanner_agrees(good.substr(0, at) + "0" + good.substr(at));
+    expect_scanner_agrees(good.substr(0, at) + " " + good.substr(at), &scanned);
+  }
+}
+
+TEST(SafetensorsScanner, LeavesWhatIsUnusualToTheParser) {
+  const char* unusual[] = {
+      R"({})",
+      R"({ "a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+      R"({"a":{"shape":[1],"dtype":"U8","data_offsets":[0,1]}})",
+      R"({"\u0061":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+      R"({"a":{"dtype":"U8","shape":[01],"data_offsets":[0,1]}})",
+      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,18446744073709551615]}})",
+      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"__metadata__":{}})",
+      R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,1]}})",
+      R"({"a":{"dtype":"u8","shape":[1],"data_offsets":[0,1]}})",
+      R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],)"
+      R"("data_offsets":[1,2]}})",
+      R"({"__metadata__":{"a":"1","a":"2"}})"};
+  for (const char* header : unusual) {
+    SafetensorsHeader out;
+    EXPECT_FALSE(scan_safetensors_header(header, out)) << header;
+  }
 }
 
 }  // namespace

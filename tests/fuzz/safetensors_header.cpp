@@ -3,9 +3,12 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 
 #include "base/testing/memory_file.hpp"
 #include "formats/safetensors.hpp"
+#include "formats/safetensors_parser.hpp"
+#include "formats/safetensors_scanner.hpp"
 
 namespace {
 
@@ -28,11 +31,36 @@ std::string file_of(const uint8_t* bytes, size_t nbytes) {
   return file + text + std::string(data_nbytes, '\0');
 }
 
+// The scanner may only accept what the parser accepts, with the same tensors.
+void compare_scanner(const std::string& file) {
+  uint64_t length = 0;
+  if (file.size() < 8) return;
+  std::memcpy(&length, file.data(), 8);
+  if (length > file.size() - 8) return;
+  const std::string padded = file.substr(8, length) + std::string(formats::kHeaderPadding, '\0');
+  formats::SafetensorsHeader quick;
+  if (!formats::scan_safetensors_header({padded.data(), length}, quick)) return;
+  const std::string path = "memory";
+  const formats::OpenOptions options;
+  const auto parsed =
+      formats::SafetensorsParser({padded.data(), padded.size()}, length, file.size(), path, options)
+          .parse();
+  require(parsed.ok() && parsed->metadata == quick.metadata);
+  require(parsed->tensors.size() == quick.tensors.size());
+  for (size_t i = 0; i < quick.tensors.size(); ++i) {
+    const formats::TensorEntry& a = quick.tensors[i];
+    const formats::TensorEntry& b = parsed->tensors[i];
+    require(std::tie(a.name, a.dtype, a.shape, a.offset, a.nbytes) ==
+            std::tie(b.name, b.dtype, b.shape, b.offset, b.nbytes));
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t nbytes) {
   if (nbytes < 1) return 0;
   const std::string file = file_of(bytes, nbytes);
+  compare_scanner(file);
   formats::OpenOptions options;
   options.lenient = (bytes[0] & 2) != 0;
   const auto header =
