@@ -242,7 +242,7 @@ class AnswerCheck {
   Status all_used() const {
     const bool by_host = answer_.work.bias != LS_BIAS_BY_METHOD && layer_.has_bias != 0;
     for (uint32_t i = 0; i < layer_.tensor_count; ++i) {
-      if (used_.contains(i)) continue;
+      if (used_.contains(i) || layer_.tensors[i]->value != nullptr) continue;  // a value was read
       const std::string_view name = foreign_text(layer_.tensors[i]->name);
       const bool is_bias = name == "bias" || name.ends_with(".bias");
       if (by_host && is_bias) continue;

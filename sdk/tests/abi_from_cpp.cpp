@@ -1,0 +1,2 @@
+// The same pins where <loadstone/plugin.h> is read as C++.
+#include "abi_layout.c"

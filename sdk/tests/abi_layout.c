@@ -1,0 +1,391 @@
+/* The layout of the interface on 64-bit machines, pinned: compiled as C11, C17, C++17 and C++20.
+ * A line that fails here means that plugins built earlier break. Fields may be appended: then the
+ * sizes change, and nothing else. */
+#include <loadstone/plugin.h>
+
+#ifdef __cplusplus
+#define PIN(condition) static_assert(condition, #condition)
+#else
+#define PIN(condition) _Static_assert(condition, #condition)
+#endif
+#define AT(type, field, offset) PIN(offsetof(type, field) == (offset))
+#define SIZE(type, size) PIN(sizeof(type) == (size))
+
+SIZE(ls_tensor, 104);
+AT(ls_tensor, struct_size, 0);
+AT(ls_tensor, dtype, 4);
+AT(ls_tensor, rank, 8);
+AT(ls_tensor, part, 12);
+AT(ls_tensor, group, 16);
+AT(ls_tensor, reserved, 20);
+AT(ls_tensor, shape, 24);
+AT(ls_tensor, nbytes, 72);
+AT(ls_tensor, row_nbytes, 80);
+AT(ls_tensor, name, 88);
+AT(ls_tensor, value, 96);
+
+SIZE(ls_part, 48);
+AT(ls_part, struct_size, 0);
+AT(ls_part, group, 4);
+AT(ls_part, name, 8);
+AT(ls_part, out_begin, 16);
+AT(ls_part, out_count, 24);
+AT(ls_part, file_begin, 32);
+AT(ls_part, file_total, 40);
+
+SIZE(ls_target, 24);
+AT(ls_target, struct_size, 0);
+AT(ls_target, kind, 4);
+AT(ls_target, sm, 8);
+AT(ls_target, reserved, 12);
+AT(ls_target, name, 16);
+
+SIZE(ls_layer, 96);
+AT(ls_layer, struct_size, 0);
+AT(ls_layer, kind, 4);
+AT(ls_layer, load_dtype, 8);
+AT(ls_layer, has_bias, 12);
+AT(ls_layer, want, 16);
+AT(ls_layer, groups, 20);
+AT(ls_layer, component, 24);
+AT(ls_layer, path, 32);
+AT(ls_layer, role, 40);
+AT(ls_layer, out, 48);
+AT(ls_layer, in, 56);
+AT(ls_layer, parts, 64);
+AT(ls_layer, part_count, 72);
+AT(ls_layer, tensors, 80);
+AT(ls_layer, tensor_count, 88);
+
+SIZE(ls_source, 48);
+AT(ls_source, struct_size, 0);
+AT(ls_source, tensor, 4);
+AT(ls_source, mode, 8);
+AT(ls_source, reserved, 12);
+AT(ls_source, tag, 16);
+AT(ls_source, row_begin, 24);
+AT(ls_source, row_count, 32);
+AT(ls_source, granule, 40);
+
+SIZE(ls_stored, 72);
+AT(ls_stored, struct_size, 0);
+AT(ls_stored, dtype, 4);
+AT(ls_stored, rank, 8);
+AT(ls_stored, align, 12);
+AT(ls_stored, shape, 16);
+AT(ls_stored, name, 64);
+
+SIZE(ls_identity, 72);
+AT(ls_identity, struct_size, 0);
+AT(ls_identity, stored, 4);
+AT(ls_identity, tensor, 8);
+AT(ls_identity, checked, 12);
+AT(ls_identity, src_offset, 16);
+AT(ls_identity, dst_offset, 24);
+AT(ls_identity, rows, 32);
+AT(ls_identity, row_nbytes, 40);
+AT(ls_identity, src_stride, 48);
+AT(ls_identity, dst_stride, 56);
+AT(ls_identity, tag, 64);
+
+SIZE(ls_repack, 24);
+AT(ls_repack, struct_size, 0);
+AT(ls_repack, stored, 4);
+AT(ls_repack, nbytes, 8);
+AT(ls_repack, align, 16);
+
+SIZE(ls_work, 96);
+AT(ls_work, struct_size, 0);
+AT(ls_work, verdict, 4);
+AT(ls_work, passes, 8);
+AT(ls_work, bias, 12);
+AT(ls_work, produce_on, 16);
+AT(ls_work, reserved, 20);
+AT(ls_work, stat_nbytes, 24);
+AT(ls_work, session_scratch, 32);
+AT(ls_work, feed_scratch, 40);
+AT(ls_work, note, 48);
+AT(ls_work, reason, 56);
+AT(ls_work, kernel, 64);
+AT(ls_work, weight_error, 72);
+AT(ls_work, activation_error, 80);
+AT(ls_work, in, 88);
+
+SIZE(ls_buffer, 32);
+AT(ls_buffer, struct_size, 0);
+AT(ls_buffer, place, 4);
+AT(ls_buffer, at, 8);
+AT(ls_buffer, nbytes, 16);
+AT(ls_buffer, row_stride, 24);
+
+SIZE(ls_begin, 88);
+AT(ls_begin, struct_size, 0);
+AT(ls_begin, place, 4);
+AT(ls_begin, group_begin, 8);
+AT(ls_begin, group_count, 12);
+AT(ls_begin, note, 16);
+AT(ls_begin, sources, 24);
+AT(ls_begin, resident, 32);
+AT(ls_begin, source_count, 40);
+AT(ls_begin, stored, 48);
+AT(ls_begin, stored_count, 56);
+AT(ls_begin, scratch, 64);
+AT(ls_begin, stream, 72);
+AT(ls_begin, trouble, 80);
+
+SIZE(ls_piece, 96);
+AT(ls_piece, struct_size, 0);
+AT(ls_piece, source, 4);
+AT(ls_piece, identity, 8);
+AT(ls_piece, pass, 12);
+AT(ls_piece, place, 16);
+AT(ls_piece, reserved, 20);
+AT(ls_piece, tag, 24);
+AT(ls_piece, row_begin, 32);
+AT(ls_piece, row_count, 40);
+AT(ls_piece, row_stride, 48);
+AT(ls_piece, at, 56);
+AT(ls_piece, nbytes, 64);
+AT(ls_piece, stream, 72);
+AT(ls_piece, scratch, 80);
+AT(ls_piece, stat, 88);
+
+SIZE(ls_rows, 88);
+AT(ls_rows, struct_size, 0);
+AT(ls_rows, raw, 4);
+AT(ls_rows, group, 8);
+AT(ls_rows, place, 12);
+AT(ls_rows, note, 16);
+AT(ls_rows, row_begin, 24);
+AT(ls_rows, row_count, 32);
+AT(ls_rows, stored, 40);
+AT(ls_rows, stored_count, 48);
+AT(ls_rows, stream, 56);
+AT(ls_rows, out, 64);
+AT(ls_rows, in_scale, 72);
+AT(ls_rows, has_in_scale, 80);
+
+SIZE(ls_step, 16);
+AT(ls_step, struct_size, 0);
+AT(ls_step, index, 4);
+AT(ls_step, count, 8);
+AT(ls_step, prefill, 12);
+
+SIZE(ls_sizes, 56);
+AT(ls_sizes, struct_size, 0);
+AT(ls_sizes, key_nbytes, 4);
+AT(ls_sizes, workspace_nbytes, 8);
+AT(ls_sizes, activation_nbytes, 16);
+AT(ls_sizes, key, 24);
+
+SIZE(ls_apply, 104);
+AT(ls_apply, struct_size, 0);
+AT(ls_apply, variant, 4);
+AT(ls_apply, x_dtype, 8);
+AT(ls_apply, y_dtype, 12);
+AT(ls_apply, m, 16);
+AT(ls_apply, x_stride, 24);
+AT(ls_apply, y_stride, 32);
+AT(ls_apply, x, 40);
+AT(ls_apply, y, 48);
+AT(ls_apply, bias, 56);
+AT(ls_apply, bias_dtype, 64);
+AT(ls_apply, reserved, 68);
+AT(ls_apply, group_end, 72);
+AT(ls_apply, activation, 80);
+AT(ls_apply, workspace, 88);
+AT(ls_apply, stream, 96);
+
+SIZE(ls_gemm, 96);
+AT(ls_gemm, struct_size, 0);
+AT(ls_gemm, dtype, 4);
+AT(ls_gemm, place, 8);
+AT(ls_gemm, x_per_row, 12);
+AT(ls_gemm, w_per_row, 16);
+AT(ls_gemm, reserved, 20);
+AT(ls_gemm, m, 24);
+AT(ls_gemm, n, 32);
+AT(ls_gemm, k, 40);
+AT(ls_gemm, x, 48);
+AT(ls_gemm, w, 56);
+AT(ls_gemm, y, 64);
+AT(ls_gemm, x_scale, 72);
+AT(ls_gemm, w_scale, 80);
+AT(ls_gemm, stream, 88);
+
+SIZE(ls_field, 72);
+AT(ls_field, struct_size, 0);
+AT(ls_field, type, 4);
+AT(ls_field, name, 8);
+AT(ls_field, doc, 16);
+AT(ls_field, fallback, 24);
+AT(ls_field, choices, 32);
+AT(ls_field, choice_count, 40);
+AT(ls_field, low, 48);
+AT(ls_field, high, 56);
+AT(ls_field, declared_only, 64);
+AT(ls_field, reserved, 68);
+
+SIZE(ls_value, 64);
+AT(ls_value, struct_size, 0);
+AT(ls_value, type, 4);
+AT(ls_value, name, 8);
+AT(ls_value, integer, 16);
+AT(ls_value, number, 24);
+AT(ls_value, text, 32);
+AT(ls_value, integers, 40);
+AT(ls_value, texts, 48);
+AT(ls_value, count, 56);
+
+SIZE(ls_claim, 40);
+AT(ls_claim, struct_size, 0);
+AT(ls_claim, reserved, 4);
+AT(ls_claim, origin, 8);
+AT(ls_claim, quant_method, 16);
+AT(ls_claim, format, 24);
+AT(ls_claim, algorithm, 32);
+
+SIZE(ls_host, 184);
+AT(ls_host, struct_size, 0);
+AT(ls_host, abi_major, 4);
+AT(ls_host, abi_minor, 8);
+AT(ls_host, reserved, 12);
+AT(ls_host, log, 16);
+AT(ls_host, fail, 24);
+AT(ls_host, parallel_for, 32);
+AT(ls_host, cancelled, 40);
+AT(ls_host, gemm, 48);
+AT(ls_host, plan_source, 56);
+AT(ls_host, plan_stored, 64);
+AT(ls_host, plan_identity, 72);
+AT(ls_host, plan_repack, 80);
+AT(ls_host, plan_unused, 88);
+AT(ls_host, plan_work, 96);
+AT(ls_host, node_get, 104);
+AT(ls_host, node_at, 112);
+AT(ls_host, node_count, 120);
+AT(ls_host, node_text, 128);
+AT(ls_host, node_kind, 136);
+AT(ls_host, declare_field, 144);
+AT(ls_host, declare_scope, 152);
+AT(ls_host, save_tensor, 160);
+AT(ls_host, save_declaration, 168);
+AT(ls_host, match, 176);
+
+SIZE(ls_method, 240);
+AT(ls_method, struct_size, 0);
+AT(ls_method, reserved, 4);
+AT(ls_method, name, 8);
+AT(ls_method, summary, 16);
+AT(ls_method, aliases, 24);
+AT(ls_method, alias_count, 32);
+AT(ls_method, fields, 40);
+AT(ls_method, field_count, 48);
+AT(ls_method, claims, 56);
+AT(ls_method, claim_count, 64);
+AT(ls_method, read_declaration, 72);
+AT(ls_method, configure, 80);
+AT(ls_method, config_destroy, 88);
+AT(ls_method, ignored, 96);
+AT(ls_method, plan_layer, 104);
+AT(ls_method, begin, 112);
+AT(ls_method, feed, 120);
+AT(ls_method, merge, 128);
+AT(ls_method, end, 136);
+AT(ls_method, abort, 144);
+AT(ls_method, dequantize, 152);
+AT(ls_method, repack, 160);
+AT(ls_method, bind, 168);
+AT(ls_method, unbind, 176);
+AT(ls_method, variant, 184);
+AT(ls_method, sizes, 192);
+AT(ls_method, prepare, 200);
+AT(ls_method, apply, 208);
+AT(ls_method, save_layer, 216);
+AT(ls_method, save_read, 224);
+AT(ls_method, save_model, 232);
+
+SIZE(ls_plugin, 56);
+AT(ls_plugin, struct_size, 0);
+AT(ls_plugin, abi_major, 4);
+AT(ls_plugin, abi_minor, 8);
+AT(ls_plugin, reserved, 12);
+AT(ls_plugin, name, 16);
+AT(ls_plugin, version, 24);
+AT(ls_plugin, licence, 32);
+AT(ls_plugin, methods, 40);
+AT(ls_plugin, method_count, 48);
+
+PIN(LS_OK == 0);
+PIN(LS_INVALID_ARGUMENT == 1);
+PIN(LS_INVALID_CONFIG == 2);
+PIN(LS_INVALID_CHECKPOINT == 3);
+PIN(LS_UNSUPPORTED == 4);
+PIN(LS_RESOURCE == 5);
+PIN(LS_CANCELLED == 6);
+PIN(LS_INTERNAL == 7);
+PIN(LS_DTYPE_BOOL == 1);
+PIN(LS_DTYPE_U8 == 2);
+PIN(LS_DTYPE_I8 == 3);
+PIN(LS_DTYPE_I16 == 4);
+PIN(LS_DTYPE_U16 == 5);
+PIN(LS_DTYPE_I32 == 6);
+PIN(LS_DTYPE_U32 == 7);
+PIN(LS_DTYPE_I64 == 8);
+PIN(LS_DTYPE_U64 == 9);
+PIN(LS_DTYPE_F16 == 10);
+PIN(LS_DTYPE_BF16 == 11);
+PIN(LS_DTYPE_F32 == 12);
+PIN(LS_DTYPE_F64 == 13);
+PIN(LS_DTYPE_C64 == 14);
+PIN(LS_DTYPE_F8_E4M3 == 15);
+PIN(LS_DTYPE_F8_E5M2 == 16);
+PIN(LS_DTYPE_F8_E8M0 == 17);
+PIN(LS_DTYPE_F8_E4M3FNUZ == 18);
+PIN(LS_DTYPE_F8_E5M2FNUZ == 19);
+PIN(LS_DTYPE_F4 == 20);
+PIN(LS_DTYPE_F6_E2M3 == 21);
+PIN(LS_DTYPE_F6_E3M2 == 22);
+PIN(LS_DTYPE_GGML == 0x1000);
+PIN(LS_KIND_LINEAR == 1);
+PIN(LS_KIND_GROUPED == 2);
+PIN(LS_KIND_GATHER == 3);
+PIN(LS_KIND_ATTENTION == 4);
+PIN(LS_KIND_OTHER == 5);
+PIN(LS_WANT_QUANTIZE == 1);
+PIN(LS_WANT_DECODE == 2);
+PIN(LS_VERDICT_QUANTIZE == 1);
+PIN(LS_VERDICT_DECODE == 2);
+PIN(LS_VERDICT_KEEP == 3);
+PIN(LS_VERDICT_SPLIT == 4);
+PIN(LS_VERDICT_UNSUPPORTED == 5);
+PIN(LS_SOURCE_RESIDENT == 1);
+PIN(LS_SOURCE_STREAMED == 2);
+PIN(LS_SOURCE_NEEDS_VALUE == 3);
+PIN(LS_PLACE_HOST == 1);
+PIN(LS_PLACE_CUDA == 2);
+PIN(LS_PLACE_ANY == 3);
+PIN(LS_BIAS_BY_HOST == 1);
+PIN(LS_BIAS_BY_METHOD == 2);
+PIN(LS_TARGET_CPU == 1);
+PIN(LS_TARGET_CUDA == 2);
+PIN(LS_FIELD_BOOL == 1);
+PIN(LS_FIELD_INTEGER == 2);
+PIN(LS_FIELD_NUMBER == 3);
+PIN(LS_FIELD_TEXT == 4);
+PIN(LS_FIELD_INTEGERS == 5);
+PIN(LS_FIELD_TEXTS == 6);
+PIN(LS_FIELD_TREE == 7);
+PIN(LS_STYLE_EXACT == 1);
+PIN(LS_STYLE_SUFFIX == 2);
+PIN(LS_STYLE_GLOB == 3);
+PIN(LS_STYLE_REGEX == 4);
+PIN(LS_STYLE_SEGMENTS == 5);
+PIN(LS_STYLE_PREFIX == 6);
+PIN(LS_SCOPE_KEEP == 1);
+PIN(LS_SCOPE_QUANTIZE == 2);
+PIN(LS_LOG_DEBUG == 1);
+PIN(LS_LOG_INFO == 2);
+PIN(LS_LOG_WARNING == 3);
+
+int ls_abi_layout_is_pinned(void) { return 1; }
