@@ -71,7 +71,7 @@ class QwenImageOracle : public ::testing::Test {
   void SetUp() override {
     std::string name = (fs::temp_directory_path() / "loadstone_XXXXXX").string();
     folder_ = ::mkdtemp(name.data());
-    ASSERT_TRUE(runtime::set_up_torch(0).ok());
+    ASSERT_TRUE(runtime::set_up_torch(1).ok());
   }
   void TearDown() override { fs::remove_all(folder_); }
 
@@ -137,7 +137,7 @@ TEST_F(QwenImageOracle, CasesEqualTheRecordedOnes) {
   for (const fs::path& reference : references) {
     auto model = open(model_of(reference));
     ASSERT_NE(model, nullptr);
-    auto pipeline = runtime::Pipeline::open(model);
+    auto pipeline = runtime::Pipeline::open(model, {.threads = 1});
     ASSERT_TRUE(pipeline.ok()) << pipeline.error().text();
     const Node cases = read_json(reference / "cases.json");
     for (const Node& item : cases.items()) {
