@@ -22,8 +22,8 @@ constexpr const char* kPackings[] = {"auto_round:auto_gptq", "auto_round:auto_aw
                                      "auto_round:gptqmodel", "auto_round:llm_compressor"};
 constexpr const char* kBackends[] = {"auto", "gptq", "gptq:marlin", "awq", "awq:marlin", "marlin"};
 constexpr uint64_t kFewRows = 4;
-constexpr uint64_t kDecodeRows = 8;    // decoded at once
-constexpr uint64_t kDecodeSlots = 16;  // of scratch, one task each
+constexpr uint64_t kDecodeRows = 32;  // decoded at once
+constexpr uint64_t kDecodeSlots = 8;  // of scratch, one task each
 
 constexpr ls_field declared_only(ls_field field) {
   field.declared_only = 1;

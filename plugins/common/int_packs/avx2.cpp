@@ -1,5 +1,5 @@
-// Eight output rows at a time: codes of eight columns become eight vectors over the rows, which are
-// scaled and (for dequantize) transposed. The AVX-512 level runs these too.
+// Octets of output rows: codes of a column become a vector over eight rows, which is scaled and
+// (for dequantize) transposed with seven others. The AVX-512 level runs these too.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -139,54 +139,111 @@ LS_INLINE void transpose8(__m256 v[8]) {
   }
 }
 
-template <typename Codes>
-LS_TARGET void dequantize_rows(const Matrix& m, uint64_t begin, uint64_t count, float* out) {
+// Rows lie in words next to each other, so a tile is as many octets of rows as share cache lines;
+// with fewer, a power of two of rows would fetch every line anew for each octet.
+
+/// Rows [n, n+8·kOctets) of the weight.
+template <typename Codes, int kOctets>
+LS_INLINE void dequantize_tile(const Matrix& m, uint64_t n, float* out) {
   const bool uniform = one_group(m);
-  for (uint64_t n = begin; n < begin + count; n += 8, out += 8 * m.k) {
-    GroupCursor cursor;
-    Codes codes;
-    for (uint64_t k = 0; k < m.k; k += 32) {
-      codes.load(m, k, n);
+  GroupCursor cursors[kOctets];
+  for (uint64_t k = 0; k < m.k; k += 32) {
+    for (int o = 0; o < kOctets; ++o) {
+      const uint64_t row_begin = n + 8 * static_cast<uint64_t>(o);
+      Codes codes;
+      codes.load(m, k, row_begin);
       for (uint32_t octet = 0; octet < 32; octet += 8) {
         __m256 v[8];
-        GroupOctet group = cursor.at(m, k + octet, n);
+        GroupOctet group = cursors[o].at(m, k + octet, row_begin);
         for (uint32_t i = 0; i < 8; ++i) {
-          if (!uniform) group = cursor.at(m, k + octet + i, n);
+          if (!uniform) group = cursors[o].at(m, k + octet + i, row_begin);
           v[i] = value_of(codes.column(octet + i), group);
         }
         transpose8(v);
-        for (uint32_t row = 0; row < 8; ++row) {
-          _mm256_storeu_ps(out + row * m.k + k + octet, v[row]);
-        }
+        float* to = out + 8 * static_cast<uint64_t>(o) * m.k + k + octet;
+        for (uint32_t row = 0; row < 8; ++row) _mm256_storeu_ps(to + row * m.k, v[row]);
       }
     }
   }
 }
 
 template <typename Codes>
-LS_TARGET void multiply_rows(const Matrix& m, uint64_t begin, uint64_t count, const float* x,
-                             float* y) {
-  const bool uniform = one_group(m);
-  for (uint64_t n = begin; n < begin + count; n += 8, y += 8) {
-    GroupCursor cursor;
-    Codes codes;
-    __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
-                     _mm256_setzero_ps()};
-    for (uint64_t k = 0; k < m.k; k += 32) {
-      codes.load(m, k, n);
-      for (uint32_t octet = 0; octet < 32; octet += 8) {
-        GroupOctet group = cursor.at(m, k + octet, n);
-        for (uint32_t i = 0; i < 8; ++i) {
-          if (!uniform) group = cursor.at(m, k + octet + i, n);
-          const __m256 column = _mm256_broadcast_ss(x + k + octet + i);
-          sum[i % 4] =
-              _mm256_fmadd_ps(column, value_of(codes.column(octet + i), group), sum[i % 4]);
+LS_TARGET void dequantize_rows(const Matrix& m, uint64_t begin, uint64_t count, float* out) {
+  uint64_t done = 0;
+  for (; done + 32 <= count; done += 32) {
+    dequantize_tile<Codes, 4>(m, begin + done, out + done * m.k);
+  }
+  if (done + 16 <= count) {
+    dequantize_tile<Codes, 2>(m, begin + done, out + done * m.k);
+    done += 16;
+  }
+  if (done < count) dequantize_tile<Codes, 1>(m, begin + done, out + done * m.k);
+}
+
+/// Rows [n, n+8·kOctets): sums of x·(q - z) over a group, then the scale; groups of whole 32s.
+template <typename Codes, int kOctets>
+LS_INLINE void multiply_tile(const Matrix& m, uint64_t n, const float* x, float* y) {
+  __m256 total[kOctets];
+  for (__m256& one : total) one = _mm256_setzero_ps();
+  for (uint64_t group = 0; group < m.groups; ++group) {
+    const uint64_t first = group * m.group_size;
+    const uint64_t last = m.k - first < m.group_size ? m.k : first + m.group_size;
+    GroupOctet octets[kOctets];
+    __m256 sum[kOctets];
+    for (int o = 0; o < kOctets; ++o) {
+      octets[o] = group_octet(m, group, n + 8 * static_cast<uint64_t>(o));
+      sum[o] = _mm256_setzero_ps();
+    }
+    for (uint64_t k = first; k < last; k += 32) {
+      for (int o = 0; o < kOctets; ++o) {
+        Codes codes;
+        codes.load(m, k, n + 8 * static_cast<uint64_t>(o));
+        __m256 even = sum[o], odd = _mm256_setzero_ps();
+        for (uint32_t i = 0; i < 32; i += 2) {
+          const __m256i a = _mm256_sub_epi32(codes.column(i), octets[o].zero);
+          const __m256i b = _mm256_sub_epi32(codes.column(i + 1), octets[o].zero);
+          even = _mm256_fmadd_ps(_mm256_broadcast_ss(x + k + i), _mm256_cvtepi32_ps(a), even);
+          odd = _mm256_fmadd_ps(_mm256_broadcast_ss(x + k + i + 1), _mm256_cvtepi32_ps(b), odd);
         }
+        sum[o] = _mm256_add_ps(even, odd);
       }
     }
-    _mm256_storeu_ps(y,
-                     _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])));
+    for (int o = 0; o < kOctets; ++o) {
+      total[o] = _mm256_fmadd_ps(octets[o].scale, sum[o], total[o]);
+    }
   }
+  for (int o = 0; o < kOctets; ++o) _mm256_storeu_ps(y + 8 * o, total[o]);
+}
+
+/// Eight rows whose columns change group anywhere.
+template <typename Codes>
+LS_INLINE void multiply_shuffled(const Matrix& m, uint64_t n, const float* x, float* y) {
+  GroupCursor cursor;
+  __m256 even = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
+  for (uint64_t k = 0; k < m.k; k += 32) {
+    Codes codes;
+    codes.load(m, k, n);
+    for (uint32_t i = 0; i < 32; i += 2) {
+      const __m256 a = value_of(codes.column(i), cursor.at(m, k + i, n));
+      even = _mm256_fmadd_ps(_mm256_broadcast_ss(x + k + i), a, even);
+      const __m256 b = value_of(codes.column(i + 1), cursor.at(m, k + i + 1, n));
+      odd = _mm256_fmadd_ps(_mm256_broadcast_ss(x + k + i + 1), b, odd);
+    }
+  }
+  _mm256_storeu_ps(y, _mm256_add_ps(even, odd));
+}
+
+template <typename Codes>
+LS_TARGET void multiply_rows(const Matrix& m, uint64_t begin, uint64_t count, const float* x,
+                             float* y) {
+  uint64_t done = 0;
+  if (m.g_idx == nullptr && m.group_size % 32 == 0) {
+    for (; done + 64 <= count; done += 64) multiply_tile<Codes, 8>(m, begin + done, x, y + done);
+    for (; done + 32 <= count; done += 32) multiply_tile<Codes, 4>(m, begin + done, x, y + done);
+    for (; done < count; done += 8) multiply_tile<Codes, 1>(m, begin + done, x, y + done);
+    return;
+  }
+  for (; done < count; done += 8) multiply_shuffled<Codes>(m, begin + done, x, y + done);
 }
 
 }  // namespace
