@@ -25,7 +25,7 @@ Result<Engine> open_variant(const CompareOptions& options, const compare::Varian
 Status check_variant(const CompareOptions& options, const compare::VariantConfig& variant) {
   auto engine = open_variant(options, variant);
   if (!engine) return std::move(engine).error().at(variant.label);
-  auto plan = plan_model(*engine);
+  auto plan = engine->loader.plan(engine->config);
   if (!plan) return std::move(plan).error().at(variant.label);
   return {};
 }

@@ -76,14 +76,13 @@ Result<config::QuantConfig> build(const ConfigCheckOptions& options, const Node&
 }  // namespace
 
 Result<int> run(const ConfigCheckOptions& options) {
-  LS_TRY(const Places places, find_places());
-  LS_TRY(plugin::Registry registry, open_registry(places, options.common.plugin_dirs));
-  LS_TRY(const config::Schemas schemas, registry.schemas());
+  LS_TRY(const Places places, find_places(options.common.plugin_dirs));
+  LS_TRY(const Loader loader, Loader::open(places));
   LS_TRY(const std::string text, options.input == "-"
                                      ? read_standard_input()
                                      : read_text(system_files(), options.input, kMaxConfigNbytes));
   LS_TRY(const Node root, parse_any(text, options.input));
-  LS_TRY(const config::QuantConfig config, build(options, root, schemas));
+  LS_TRY(const config::QuantConfig config, build(options, root, loader.schemas()));
   Node out = config.to_node();
   out.entries().emplace_back("layer", Node{});
   LS_CHECK(print(out.to_json(2) + "\n"));

@@ -30,15 +30,12 @@ Result<int> run(const DequantizeOptions& options) {
   interrupt_token();  // from here on, SIGINT cancels
   LS_TRY(const OutputFolder folder, OutputFolder::reserve(options.output));
   LS_TRY(Engine engine, open_engine(options.common));
-  LS_TRY(formats::Checkpoint opened, open_model(engine));
-  const auto checkpoint = std::make_shared<const formats::Checkpoint>(std::move(opened));
-  LS_TRY(graph::Graph graph, open_graph(engine, *checkpoint));
   ProgressLine progress;
   plugin::set_host_cancel(&interrupt_token());
   LS_TRY(const load::DequantizeReport report,
-         load::dequantize(checkpoint, std::move(graph), engine.registry,
-                          {options.output, options.fold, engine.options.threads},
-                          {&interrupt_token(), progress.sink()}));
+         engine.loader.dequantize(engine.config.model,
+                                  {options.output, options.fold, engine.config.load.threads},
+                                  {&interrupt_token(), progress.sink()}));
   progress.clear();
   for (const std::string& note : report.notes) print_note(note);
   LS_CHECK(print(for_people(report)));

@@ -65,7 +65,7 @@ Result<int> run(const GenerateOptions& options) {
   ProgressLine progress;
   LS_TRY(auto model, load_model(engine, progress));
   LS_TRY(runtime::Pipeline pipeline,
-         runtime::Pipeline::open(std::move(model), {compute, engine.options.threads}));
+         runtime::Pipeline::open(std::move(model), {compute, engine.config.load.threads}));
   LS_TRY(const runtime::Generated made,
          pipeline.generate(options_of(options), {&interrupt_token(), progress.sink(), {}}));
   progress.clear();

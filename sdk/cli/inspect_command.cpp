@@ -6,6 +6,7 @@
 #include "base/text.hpp"
 #include "commands.hpp"
 #include "exit_code.hpp"
+#include "load/pipeline.hpp"
 #include "session.hpp"
 #include "table.hpp"
 
@@ -120,8 +121,9 @@ std::string for_people(const formats::Checkpoint& checkpoint, const graph::Graph
 
 Result<int> run(const InspectOptions& options) {
   LS_TRY(const Engine engine, open_engine(options.common));
-  LS_TRY(const formats::Checkpoint checkpoint, open_model(engine));
-  LS_TRY(const graph::Graph graph, open_graph(engine, checkpoint));
+  LS_TRY(const auto opened, load::open_model(system_files(), engine.config));
+  const formats::Checkpoint& checkpoint = *opened;
+  LS_TRY(const graph::Graph graph, graph::build_graph(checkpoint, engine.places.adapters_dir));
   for (const std::string& note : checkpoint.notes) print_note(note);
   for (const std::string& note : graph.notes) print_note(note);
   if (!options.json) {

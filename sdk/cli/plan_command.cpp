@@ -31,11 +31,9 @@ Result<std::string> text_of(const plan::Plan& plan, const PlanOptions& options) 
 
 Result<int> run(const PlanOptions& options) {
   LS_TRY(Engine engine, open_engine(options.common));
-  if (options.target) {
-    LS_TRY(engine.target, plan::parse_target(*options.target));
-  }
-  LS_TRY(const plan::Plan plan, plan_model(engine));
-  LS_TRY(const std::string text, text_of(plan, options));
+  if (options.target) engine.config.load.device = *options.target;
+  LS_TRY(const auto plan, engine.loader.plan(engine.config));
+  LS_TRY(const std::string text, text_of(*plan, options));
   LS_CHECK(print(text));
   return kFine;
 }

@@ -54,8 +54,10 @@ std::string for_people(const std::vector<plugin::Manifest>& manifests) {
 }  // namespace
 
 Result<int> run(const PluginsListOptions& options) {
-  LS_TRY(const Places places, find_places());
-  LS_TRY(const plugin::Registry registry, open_registry(places, options.common.plugin_dirs));
+  LS_TRY(const Places places, find_places(options.common.plugin_dirs));
+  plugin::RegistryOptions scan;
+  scan.dirs = places.plugin_dirs;
+  LS_TRY(const plugin::Registry registry, plugin::Registry::scan(scan));
   if (!options.json) {
     LS_CHECK(print(for_people(registry.manifests())));
     return kFine;
