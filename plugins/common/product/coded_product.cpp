@@ -4,8 +4,8 @@
 
 #include "common/codecs/half.hpp"
 #include "common/kernel.hpp"
+#include "common/product/host_product.hpp"
 #include "common/product/rows.hpp"
-#include "common/product/tiles.hpp"
 
 namespace loadstone::common {
 namespace {
@@ -47,34 +47,22 @@ void scale_groups(float* values, const float* scales, const CodedShape& s) {
   }
 }
 
-void host_product(const float* x, const float* w, float* y, uint64_t m, uint64_t n, uint64_t k) {
-  ls_gemm gemm = sdk::make<ls_gemm>();
-  gemm.dtype = LS_DTYPE_F32;
-  gemm.place = LS_PLACE_HOST;
-  gemm.m = m;
-  gemm.n = n;
-  gemm.k = k;
-  gemm.x = x;
-  gemm.w = w;
-  gemm.y = y;
-  if (sdk::host().gemm == nullptr) sdk::fail(LS_UNSUPPORTED, "this host offers no product");
-  sdk::check_host(sdk::host().gemm(&gemm), "gemm");
-}
-
 }  // namespace
 
-CodedProduct::CodedProduct(CodedShape shape) : CodedProduct(shape, tiles_available()) {}
-CodedProduct::CodedProduct(CodedShape shape, bool on_tiles) : shape_(shape), on_tiles_(on_tiles) {}
+CodedProduct::CodedProduct(CodedShape shape)
+    : CodedProduct(shape, packed::bf16_units().empty() ? nullptr : packed::bf16_units().front()) {}
+CodedProduct::CodedProduct(CodedShape shape, const packed::Unit* unit)
+    : shape_(shape), unit_(unit) {}
 
-const char* CodedProduct::path() const { return on_tiles_ ? "amx_bf16" : "host_f32"; }
+const char* CodedProduct::path() const { return unit_ != nullptr ? unit_->name : "host_f32"; }
 
 uint64_t CodedProduct::activation_nbytes(uint64_t m) const {
-  if (on_tiles_) return tiles::activation_nbytes(shape_, m);
+  if (unit_ != nullptr) return packed::activation_nbytes(*unit_, packed_shape(), m);
   return (m * shape_.k + m * shape_.groups()) * sizeof(float);
 }
 
 uint64_t CodedProduct::workspace_nbytes(uint64_t m) const {
-  if (on_tiles_) return tiles::workspace_nbytes(shape_);
+  if (unit_ != nullptr) return packed::workspace_nbytes(*unit_, packed_shape());
   const uint64_t prepare = kMaxTasks * shape_.k * sizeof(float);
   const uint64_t rows = panel_rows(shape_);
   const uint64_t halves = round_up(chunks_of(shape_) * shape_.k * sizeof(uint16_t), 64);
@@ -84,14 +72,26 @@ uint64_t CodedProduct::workspace_nbytes(uint64_t m) const {
 
 void CodedProduct::prepare(const ls_apply& call, const QuantizeRow& quantize,
                            void* activation) const {
-  if (on_tiles_) return tiles::prepare(shape_, call, quantize, activation);
-  prepare_floats(call, quantize, static_cast<float*>(activation));
+  if (unit_ == nullptr) return prepare_floats(call, quantize, static_cast<float*>(activation));
+  const uint64_t k = shape_.k;
+  packed::prepare(
+      *unit_, packed_shape(), call,
+      [&](uint64_t row, const float* x, float* room, void* items, float* scales) {
+        quantize(row, x, room, scales);
+        bf16_encode(room, static_cast<uint16_t*>(items), k);
+      },
+      activation);
 }
 
 void CodedProduct::apply(const ls_apply& call, const CodedWeight& weight, uint64_t begin,
                          uint64_t count, const void* activation) const {
-  if (on_tiles_) return tiles::apply(shape_, call, weight, begin, count, activation);
-  apply_floats(call, weight, begin, count, static_cast<const float*>(activation));
+  if (unit_ == nullptr) {
+    return apply_floats(call, weight, begin, count, static_cast<const float*>(activation));
+  }
+  const packed::Weight rows{
+      [&](uint64_t row, void* items) { weight.decode(row, static_cast<uint16_t*>(items)); },
+      weight.scales};
+  packed::apply(*unit_, packed_shape(), call, rows, begin, count, activation);
 }
 
 // Activation: m rows of k values (times their scales when there are groups), then m·groups scales.

@@ -15,6 +15,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "common/product/packed.hpp"
+
 namespace loadstone::common {
 
 /// Shape of W; the activation has any number of rows.
@@ -39,10 +41,10 @@ struct CodedWeight {
 class CodedProduct {
  public:
   explicit CodedProduct(CodedShape shape);
-  /// The same on a path chosen by hand: tests, and measurements.
-  CodedProduct(CodedShape shape, bool on_tiles);
+  /// The same on a unit chosen by hand, null for the host's product: tests, and measurements.
+  CodedProduct(CodedShape shape, const packed::Unit* unit);
 
-  /// "amx_bf16" or "host_f32": part of a kernel's name.
+  /// "amx_bf16", "host_f32": part of the key of a quantized activation.
   const char* path() const;
 
   /// Bytes of the quantized activation of m rows, and of the workspace of either call.
@@ -61,11 +63,10 @@ class CodedProduct {
   void apply_floats(const ls_apply& call, const CodedWeight& weight, uint64_t begin, uint64_t count,
                     const float* values) const;
 
-  CodedShape shape_;
-  bool on_tiles_;
-};
+  packed::Shape packed_shape() const { return {shape_.n, shape_.k, shape_.group}; }
 
-/// Whether this process may use AMX bf16 tiles at the level in use (LOADSTONE_CPU counts).
-bool tiles_available();
+  CodedShape shape_;
+  const packed::Unit* unit_;
+};
 
 }  // namespace loadstone::common

@@ -40,8 +40,8 @@ class Problem {
   }
 
   /// max |y - reference| over the bound of each row; at most 1 when right.
-  double worst(bool on_tiles, uint64_t begin, uint64_t count) {
-    const CodedProduct product(shape_, on_tiles);
+  double worst(const packed::Unit* unit, uint64_t begin, uint64_t count) {
+    const CodedProduct product(shape_, unit);
     const uint64_t y_stride = c_.n + 5;
     std::vector<char> y(c_.m * y_stride * 4, 0x11);
     std::vector<char> activation = aligned(product.activation_nbytes(c_.m));
@@ -143,8 +143,11 @@ class Problem {
   std::vector<char> x_stored_;
 };
 
-std::vector<bool> paths() {
-  return tiles_available() ? std::vector<bool>{false, true} : std::vector<bool>{false};
+/// The host's product (null) and every unit of this machine.
+std::vector<const packed::Unit*> paths() {
+  std::vector<const packed::Unit*> out = packed::bf16_units();
+  out.push_back(nullptr);
+  return out;
 }
 
 TEST(CodedProduct, StaysWithinTheBoundForAwkwardShapes) {
@@ -171,27 +174,28 @@ TEST(CodedProduct, StaysWithinTheBoundForAwkwardShapes) {
   };
   for (const Case& c : cases) {
     Problem problem(c);
-    for (const bool on_tiles : paths()) {
-      EXPECT_LE(problem.worst(on_tiles, 0, c.n), 1.0)
-          << c.m << "x" << c.n << "x" << c.k << " groups of " << c.group << " tiles " << on_tiles;
+    for (const packed::Unit* unit : paths()) {
+      EXPECT_LE(problem.worst(unit, 0, c.n), 1.0)
+          << c.m << "x" << c.n << "x" << c.k << " groups of " << c.group << " on "
+          << CodedProduct({1, 1, 0}, unit).path();
     }
   }
 }
 
 TEST(CodedProduct, WritesOnlyTheRowsAskedFor) {
   testing::use_host();
-  for (const bool on_tiles : paths()) {
+  for (const packed::Unit* unit : paths()) {
     Problem problem({19, 90, 70, 0});
-    EXPECT_LE(problem.worst(on_tiles, 13, 41), 1.0);
-    EXPECT_LE(problem.worst(on_tiles, 89, 1), 1.0);
+    EXPECT_LE(problem.worst(unit, 13, 41), 1.0);
+    EXPECT_LE(problem.worst(unit, 89, 1), 1.0);
   }
 }
 
 TEST(CodedProduct, LargeLayersAreCutIntoBlocks) {
   testing::use_host();
-  for (const bool on_tiles : paths()) {
+  for (const packed::Unit* unit : paths()) {
     Problem problem({2, 1300, 2048, 0});
-    EXPECT_LE(problem.worst(on_tiles, 0, 1300), 1.0);
+    EXPECT_LE(problem.worst(unit, 0, 1300), 1.0);
   }
 }
 
