@@ -1,14 +1,29 @@
 // Test side only: declarations as JSON, handed to read_declaration, and what it declares.
 #pragma once
 
+#include <regex.h>
+
 #include <deque>
 #include <loadstone/plugin.hpp>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <string>
 #include <vector>
 
 namespace loadstone::common::testing {
+
+/// Whether `text` holds a match of `pattern`; -1 for a pattern that doesn't compile. libc's
+/// extended expressions stand in for the host's: without non-capturing groups, which become plain
+/// ones.
+inline int regex_search(std::string pattern, const std::string& text) {
+  for (size_t at = pattern.find("(?:"); at != std::string::npos; at = pattern.find("(?:")) {
+    pattern.replace(at, 3, "(");
+  }
+  regex_t compiled;
+  if (regcomp(&compiled, pattern.c_str(), REG_EXTENDED | REG_NOSUB) != 0) return -1;
+  const int found = regexec(&compiled, text.c_str(), 0, nullptr, 0) == 0 ? 1 : 0;
+  regfree(&compiled);
+  return found;
+}
 
 struct DeclaredField {
   std::string pattern;  // "": all layers
@@ -56,7 +71,7 @@ struct Declared {
     if (style == LS_STYLE_SUFFIX) {
       return module.size() > pattern.size() && module.ends_with("." + pattern);
     }
-    if (style == LS_STYLE_REGEX) return std::regex_search(module, std::regex(pattern));
+    if (style == LS_STYLE_REGEX) return regex_search(pattern, module) == 1;
     return style == LS_STYLE_PREFIX && module.starts_with(pattern + ".");
   }
 };
@@ -147,11 +162,8 @@ inline void lend_declarations(ls_host& host) {
   };
   host.match = [](uint32_t style, const char* pattern, const char* text) -> int32_t {
     if (style != LS_STYLE_REGEX) return -LS_UNSUPPORTED;
-    try {
-      return std::regex_search(text, std::regex(pattern)) ? 1 : 0;
-    } catch (const std::regex_error&) {
-      return -LS_INVALID_CONFIG;
-    }
+    const int found = regex_search(pattern, text);
+    return found < 0 ? -LS_INVALID_CONFIG : found;
   };
 }
 
