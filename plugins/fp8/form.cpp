@@ -5,6 +5,10 @@
 namespace loadstone::fp8 {
 namespace {
 
+using common::dims;
+using common::dtype_name;
+using common::full_name;
+using common::NoForm;
 using sdk::Layer;
 using sdk::Tensor;
 
@@ -15,47 +19,12 @@ constexpr const char* kInputNames[] = {"input_scale", "scale_input"};
 
 bool is_fp8(uint32_t dtype) { return dtype == LS_DTYPE_F8_E4M3 || dtype == LS_DTYPE_F8_E5M2; }
 
-std::string dims(const Tensor& tensor) {
-  std::string out = "[";
-  for (uint32_t i = 0; i < tensor.rank; ++i) {
-    out += (i == 0 ? "" : ", ") + std::to_string(tensor.shape[i]);
-  }
-  return out + "]";
-}
-std::string dims(uint64_t a, uint64_t b) {
-  return "[" + std::to_string(a) + ", " + std::to_string(b) + "]";
-}
-
-std::string dtype_name(uint32_t dtype) {
-  struct Name {
-    uint32_t dtype;
-    const char* name;
-  };
-  constexpr Name kNames[] = {
-      {LS_DTYPE_BOOL, "BOOL"},       {LS_DTYPE_U8, "U8"},           {LS_DTYPE_I8, "I8"},
-      {LS_DTYPE_I16, "I16"},         {LS_DTYPE_U16, "U16"},         {LS_DTYPE_I32, "I32"},
-      {LS_DTYPE_U32, "U32"},         {LS_DTYPE_I64, "I64"},         {LS_DTYPE_U64, "U64"},
-      {LS_DTYPE_F16, "F16"},         {LS_DTYPE_BF16, "BF16"},       {LS_DTYPE_F32, "F32"},
-      {LS_DTYPE_F64, "F64"},         {LS_DTYPE_F8_E4M3, "F8_E4M3"}, {LS_DTYPE_F8_E5M2, "F8_E5M2"},
-      {LS_DTYPE_F8_E8M0, "F8_E8M0"}, {LS_DTYPE_F4, "F4"},
-  };
-  for (const Name& known : kNames) {
-    if (known.dtype == dtype) return known.name;
-  }
-  return "dtype " + std::to_string(dtype);
-}
-
 template <size_t N>
 std::optional<Tensor> first_of(const Layer& layer, uint64_t part, const char* const (&names)[N]) {
   for (const char* name : names) {
     if (auto found = layer.find(part, name)) return found;
   }
   return std::nullopt;
-}
-
-std::string full_name(const Layer& layer, const Tensor& tensor) {
-  const sdk::Part part = layer.part(tensor.part);
-  return std::string(part.path()) + (part.path().empty() ? "" : ".") + std::string(tensor.suffix());
 }
 
 /// Finds one layer's form; holds what its steps share.
@@ -65,7 +34,7 @@ class Finder {
       : config_(config), layer_(layer), instead_(instead) {}
 
   std::optional<Form> run() {
-    if (!find_weights() || !agree_on_source()) return std::nullopt;
+    if (!find_weights()) return std::nullopt;
     form_.n = layer_.out();
     form_.groups = layer_.groups();
     form_.k = form_.parts[0].weight.columns();
@@ -79,62 +48,25 @@ class Finder {
   }
 
  private:
-  bool no(uint32_t verdict, std::string reason) {
-    instead_ = NoForm{verdict, std::move(reason)};
-    return false;
-  }
+  bool no(uint32_t verdict, std::string reason) { return instead_.set(verdict, std::move(reason)); }
 
   bool find_weights() {
-    if (layer_.part_count() == 0) return no(LS_VERDICT_UNSUPPORTED, "the layer has no weight");
-    for (uint64_t i = 0; i < layer_.part_count(); ++i) {
-      const auto weight = layer_.find(i, "weight");
-      if (!weight) {
-        const bool keep = config_.serialized || layer_.wants_decode();
-        return no(keep ? LS_VERDICT_KEEP : LS_VERDICT_UNSUPPORTED,
-                  "\"" + std::string(layer_.part(i).path()) + "\" holds no \"weight\"");
-      }
-      PartForm part;
-      part.part = layer_.part(i);
-      part.weight = *weight;
-      part.row_begin = part.part.group * layer_.out() + part.part.out_begin;
-      form_.parts.push_back(part);
-    }
+    static constexpr uint32_t kCodes[] = {LS_DTYPE_F8_E4M3, LS_DTYPE_F8_E5M2};
+    const bool keep = config_.serialized || layer_.wants_decode();
+    const common::WeightRules rules{kCodes, "F8_E4M3, BF16, F16 or F32", keep};
+    std::vector<common::MatrixPart> parts;
+    if (!common::find_matrices(layer_, rules, parts, instead_)) return false;
+    for (const common::MatrixPart& part : parts) form_.parts.push_back(PartForm{part, {}, {}});
+    const uint32_t dtype = parts[0].weight.dtype;
+    form_.source = is_fp8(dtype) ? Source::serialized : Source::floats;
+    if (form_.serialized()) form_.code_dtype = dtype;
     return true;
   }
 
-  /// Every part serialized in one dtype, or every part in plain floats.
-  bool agree_on_source() {
-    const uint32_t first = form_.parts[0].weight.dtype;
-    for (const PartForm& part : form_.parts) {
-      const uint32_t dtype = part.weight.dtype;
-      if (!is_fp8(dtype) && !part.weight.is_float()) {
-        return no(LS_VERDICT_UNSUPPORTED, "found a weight of " + dtype_name(dtype) +
-                                              ", expected F8_E4M3, BF16, F16 or F32");
-      }
-      if ((is_fp8(dtype) || is_fp8(first)) && dtype != first) {
-        return no(LS_VERDICT_SPLIT, "parts are stored differently: " + dtype_name(first) + " and " +
-                                        dtype_name(dtype));
-      }
-    }
-    form_.source = is_fp8(first) ? Source::serialized : Source::floats;
-    if (form_.serialized()) form_.code_dtype = first;
-    return true;
-  }
-
-  /// Matrices whose shapes are the layer's; false with a verdict for anything but matrices.
   bool check_matrices() {
+    const uint64_t k = layer_.in() != 0 ? layer_.in() : form_.k;
     for (const PartForm& part : form_.parts) {
-      const Tensor& weight = part.weight;
-      if (weight.rank != 2) {
-        return no(LS_VERDICT_UNSUPPORTED,
-                  "found a weight of shape " + dims(weight) + ", expected a matrix");
-      }
-      const uint64_t k = layer_.in() != 0 ? layer_.in() : form_.k;
-      if (weight.columns() != k || weight.rows() != part.part.file_total) {
-        sdk::fail(LS_INVALID_CHECKPOINT, "weight has a wrong shape: " + full_name(layer_, weight) +
-                                             ": found " + dims(weight) + ", expected " +
-                                             dims(part.part.file_total, k));
-      }
+      if (!common::check_matrix(layer_, part, k, instead_)) return false;
     }
     return true;
   }
@@ -204,18 +136,12 @@ class Finder {
   }
 
   void report_missing_scale(const PartForm& part) const {
-    std::string found;
-    for (uint64_t i = 0; i < layer_.tensor_count(); ++i) {
-      const Tensor tensor = layer_.tensor(i);
-      if (tensor.part != part.weight.part || tensor.index == part.weight.index) continue;
-      found += (found.empty() ? "only \"" : "\" and \"") + std::string(tensor.suffix());
-    }
     const std::string rows = std::to_string(part.part.file_total);
-    sdk::fail(LS_INVALID_CHECKPOINT,
-              "fp8 weight has no scale: " + full_name(layer_, part.weight) + ": found " +
-                  (found.empty() ? "nothing beside it" : found + "\"") +
-                  ", expected \"weight_scale\" as F32 [], [" + rows + "] or [" + rows +
-                  ", 1], or \"weight_scale_inv\" as F32 " + dims(grid_rows(part), grid_columns()));
+    sdk::fail(LS_INVALID_CHECKPOINT, "fp8 weight has no scale: " + full_name(layer_, part.weight) +
+                                         ": " + common::found_beside(layer_, part.weight) +
+                                         ", expected \"weight_scale\" as F32 [], [" + rows +
+                                         "] or [" + rows + ", 1], or \"weight_scale_inv\" as F32 " +
+                                         dims(grid_rows(part), grid_columns()));
   }
 
   uint64_t grid_rows(const PartForm& part) const {
@@ -310,16 +236,9 @@ class Finder {
 
 }  // namespace
 
-size_t Form::part_of(uint64_t row) const {
-  for (size_t i = 0; i < parts.size(); ++i) {
-    if (row >= parts[i].row_begin && row - parts[i].row_begin < parts[i].rows()) return i;
-  }
-  sdk::fail(LS_INTERNAL, "row " + std::to_string(row) + " belongs to no part");
-}
-
 const float* Form::row_scales(const float* stored, uint64_t row) const {
   if (granularity == Granularity::channel) return stored + row;
-  const size_t index = part_of(row);
+  const size_t index = common::part_of_row(parts, row);
   if (granularity == Granularity::tensor) return stored + index;
   const PartForm& part = parts[index];
   return stored + part.block_row(row - part.row_begin, block_rows) * scale_columns;

@@ -12,21 +12,17 @@
 #include <optional>
 #include <vector>
 
+#include "common/layer/matrices.hpp"
 #include "fp8/config.hpp"
 
 namespace loadstone::fp8 {
 
-/// One checkpoint module of the layer. Rows are numbered over all groups: group·out + row.
-struct PartForm {
-  sdk::Part part;
-  sdk::Tensor weight;
+struct PartForm : common::MatrixPart {
   std::optional<sdk::Tensor> scale, input_scale;
-  uint64_t row_begin = 0;  // the part's first row
   // Blocks: the part's rows of scales are [block_begin, block_begin+block_count) of the stored
   // ones; file row r lies in block row r/bn - block_first, counted from the part's own.
   uint64_t grid_origin = 0, block_first = 0, block_count = 0, block_begin = 0;
 
-  uint64_t rows() const { return part.out_count; }
   /// The scale row of the part's row `row`, from 0, in the stored block scales.
   uint64_t block_row(uint64_t row, uint64_t block_rows) const {
     return block_begin + (part.file_begin + row - grid_origin) / block_rows - block_first;
@@ -49,8 +45,6 @@ struct Form {
 
   bool serialized() const { return source == Source::serialized; }
   uint64_t rows() const { return n * groups; }
-  /// Index of the part that holds row `row`, counted over all groups.
-  size_t part_of(uint64_t row) const;
   /// Scales of row `row` in the stored scale tensor: one, or scale_columns of them.
   const float* row_scales(const float* stored, uint64_t row) const;
   /// Why apply leaves the activation as it is, or "": a lookup, activation groups that don't fit K,
@@ -58,15 +52,10 @@ struct Form {
   std::string weight_only;
 };
 
-/// Why a layer has no form: what plan_layer answers then.
-struct NoForm {
-  uint32_t verdict = LS_VERDICT_UNSUPPORTED;  // or KEEP, or SPLIT
-  std::string reason;
-};
-
 /// The form, or the verdict instead. Errors (thrown): LS_INVALID_CHECKPOINT for scales that are
 /// missing or of a wrong shape or dtype; LS_INVALID_CONFIG for static activations without a scale.
-std::optional<Form> find_form(const Config& config, const sdk::Layer& layer, NoForm& instead);
+std::optional<Form> find_form(const Config& config, const sdk::Layer& layer,
+                              common::NoForm& instead);
 
 /// The form of a layer that plan_layer accepted.
 Form form_of(const Config& config, const sdk::Layer& layer);

@@ -77,13 +77,13 @@ struct Fp8 {
 
   static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target&,
                    sdk::Plan& out) {
-    NoForm instead;
+    common::NoForm instead;
     const auto form = find_form(config, layer, instead);
-    if (!form) return answer(instead, out);
+    if (!form) return instead.answer(out);
     if (form->decodes) {
       plan_decode(*form, layer, out);
     } else if (form->serialized()) {
-      plan_serialized(*form, layer, out);
+      plan_serialized(*form, out);
     } else {
       plan_online(*form, layer, out);
     }
@@ -130,12 +130,6 @@ struct Fp8 {
   static std::string declaration(const Config& config) { return fp8::declaration(config); }
 
  private:
-  static void answer(const NoForm& instead, sdk::Plan& out) {
-    if (instead.verdict == LS_VERDICT_KEEP) return out.keep(instead.reason);
-    if (instead.verdict == LS_VERDICT_SPLIT) return out.split(instead.reason);
-    out.unsupported(instead.reason);
-  }
-
   /// Stored 0, 1 and 2: the codes, their scales, the activations' scales.
   static void plan_stored(const Form& form, sdk::Plan& out) {
     if (form.groups > 1) {
@@ -175,31 +169,16 @@ struct Fp8 {
     }
   }
 
-  static void plan_serialized(const Form& form, const sdk::Layer& layer, sdk::Plan& out) {
+  static void plan_serialized(const Form& form, sdk::Plan& out) {
     plan_stored(form, out);
     for (size_t i = 0; i < form.parts.size(); ++i) {
       const PartForm& part = form.parts[i];
       out.resident(*part.scale, i);
       if (part.input_scale) out.resident(*part.input_scale, i);
-      identity(form, layer, part, i, out);
+      out.identity(common::identity_of(part, part.weight, form.k, 0, i));
     }
     out.reason(form.weight_only);
     set_activation_error(form, out.quantize(kernel_name(form)));
-  }
-
-  /// The part's codes, as they are; fed read-only to find NaN.
-  static void identity(const Form& form, const sdk::Layer& layer, const PartForm& part, size_t i,
-                       sdk::Plan& out) {
-    (void)layer;
-    ls_identity one = sdk::make<ls_identity>();
-    one.tensor = part.weight.index;
-    one.checked = 1;
-    one.rows = part.rows();
-    one.row_nbytes = one.src_stride = one.dst_stride = form.k;
-    one.src_offset = part.part.file_begin * form.k;
-    one.dst_offset = part.row_begin * form.k;
-    one.tag = i;
-    out.identity(one);
   }
 
   static void plan_decode(const Form& form, const sdk::Layer& layer, sdk::Plan& out) {

@@ -1,58 +1,35 @@
 #include "fp8/session.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "common/codecs/e5m2.hpp"
+#include "common/layer/pieces.hpp"
 #include "common/numerics/floats.hpp"
 #include "common/numerics/fp8.hpp"
 
 namespace loadstone::fp8 {
 namespace {
 
-using common::float_nbytes;
-
-constexpr uint64_t kTasks = 8;  // slices of a feed's scratch
-
-constexpr uint64_t round_up(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
-
-/// Floats of one task: a row, or one block.
-uint64_t slice_floats(const Form& form) {
+/// Floats that quantizing needs at once: a row, or one block.
+uint64_t room_floats(const Form& form) {
   const bool blocks = !form.serialized() && form.granularity == Granularity::block;
-  return round_up(blocks ? std::min(form.block_columns, form.k) * form.block_rows : form.k, 16);
+  return blocks ? std::min(form.block_columns, form.k) * form.block_rows : form.k;
 }
 
-std::string name_of(const PartForm& part, const sdk::Tensor& tensor) {
-  return std::string(part.part.path()) + "." + std::string(tensor.suffix());
-}
-
-/// Widens a part's scales [begin, begin+count) and refuses what no format allows.
-void widen_scales(const PartForm& part, const sdk::Tensor& tensor, const void* from, uint64_t begin,
-                  uint64_t count, float* out) {
-  const uint64_t item = float_nbytes(tensor.dtype);
-  common::widen(tensor.dtype, static_cast<const char*>(from) + begin * item, out, count);
-  for (uint64_t i = 0; i < count; ++i) {
-    if (common::is_finite(out[i]) && !(out[i] < 0.0f)) continue;
-    sdk::fail(LS_INVALID_CHECKPOINT, "scale rejected: " + name_of(part, tensor) + ": found " +
-                                         (out[i] < 0.0f        ? "a negative value"
-                                          : std::isnan(out[i]) ? "NaN"
-                                                               : "infinity") +
-                                         " at index " + std::to_string(begin + i) +
-                                         ", expected finite and at least 0");
-  }
-}
-
-/// Largest code magnitude, so that 0x7f (e4m3) or above 0x7b (e5m2) shows what isn't finite.
+/// Largest code magnitude.
 uint8_t top_code(const uint8_t* codes, uint64_t n) {
   uint8_t top = 0;
   for (uint64_t i = 0; i < n; ++i) top = std::max<uint8_t>(top, codes[i] & 0x7f);
   return top;
 }
 
+/// The largest magnitude that is a number.
+uint8_t last_finite(const Form& form) { return form.code_dtype == LS_DTYPE_F8_E4M3 ? 0x7e : 0x7b; }
+
 }  // namespace
 
 uint64_t feed_scratch_nbytes(const Form& form) {
-  return kTasks * slice_floats(form) * sizeof(float);
+  return common::feed_scratch_nbytes(room_floats(form));
 }
 
 uint64_t stat_nbytes(const Form& form) { return form.parts_per_group * sizeof(float); }
@@ -70,8 +47,8 @@ Session::Session(const Config& config, const sdk::Layer& layer, const sdk::Begin
 void Session::feed(const sdk::Piece& piece) {
   const PartForm& part = form_.parts[piece.tag()];
   if (!form_.serialized()) {
-    return piece.pass() == 1 && piece.stat<void>() != nullptr ? gather(piece, part)
-                                                              : quantize(piece, part);
+    const bool gathers = piece.pass() == 1 && piece.stat<void>() != nullptr;
+    return gathers ? gather(piece, part) : quantize(piece, part);
   }
   std::call_once(scales_read_, [this] { read_scales(); });
   if (piece.is_identity()) return check_codes(piece, part);
@@ -79,8 +56,7 @@ void Session::feed(const sdk::Piece& piece) {
 }
 
 void Session::end(const void* stat, uint32_t) {
-  if (form_.serialized()) return std::call_once(scales_read_, [this] { read_scales(); });
-  if (form_.granularity == Granularity::tensor) {
+  if (!form_.serialized() && form_.granularity == Granularity::tensor) {
     for (size_t i = 0; i < form_.parts.size(); ++i) {
       const uint32_t group = form_.parts[i].part.group;
       if (group < begin_.group_begin() || group - begin_.group_begin() >= begin_.group_count()) {
@@ -90,8 +66,7 @@ void Session::end(const void* stat, uint32_t) {
       stored_scales_[i] = common::fp8_tensor_scale(amax);
     }
   }
-  if (form_.activation == Activation::fixed)
-    std::call_once(scales_read_, [this] { read_scales(); });
+  std::call_once(scales_read_, [this] { read_scales(); });
 }
 
 uint64_t Session::stat_index(const PartForm& part) const {
@@ -106,10 +81,8 @@ void Session::gather(const sdk::Piece& piece, const PartForm& part) {
   float amax = 0;
   for (uint64_t r = 0; r < piece.row_count(); ++r) {
     float* row = piece.scratch<float>();
-    common::widen(part.weight.dtype, piece.row(r), row, form_.k);
-    const float here = common::max_magnitude(row, form_.k);
-    if (!common::is_finite(here)) sdk::require_finite({row, form_.k}, piece, r);
-    amax = std::max(amax, here);
+    common::widen_finite(part, piece, r, 0, form_.k, row);
+    amax = std::max(amax, common::max_magnitude(row, form_.k));
   }
   float* stat = piece.stat<float>();
   std::fill(stat, stat + begin_.group_count() * form_.parts_per_group, 0.0f);
@@ -118,19 +91,14 @@ void Session::gather(const sdk::Piece& piece, const PartForm& part) {
 
 void Session::quantize(const sdk::Piece& piece, const PartForm& part) {
   const bool blocks = form_.granularity == Granularity::block;
-  const uint64_t unit = blocks ? form_.block_rows : 1;
-  const uint64_t units = (piece.row_count() + unit - 1) / unit;
-  const uint64_t tasks = std::min(kTasks, units);
-  sdk::parallel_for(tasks, [&](uint64_t task) {
-    float* room = piece.scratch<float>() + task * slice_floats(form_);
-    const uint64_t begin = units * task / tasks * unit;
-    const uint64_t end = std::min(units * (task + 1) / tasks * unit, piece.row_count());
-    if (blocks) {
-      quantize_band(piece, part, room, begin, end);
-    } else {
-      quantize_rows(piece, part, room, begin, end);
-    }
-  });
+  common::for_row_runs(piece, blocks ? form_.block_rows : 1, room_floats(form_),
+                       [&](uint64_t begin, uint64_t end, float* room) {
+                         if (blocks) {
+                           quantize_bands(piece, part, room, begin, end);
+                         } else {
+                           quantize_rows(piece, part, room, begin, end);
+                         }
+                       });
 }
 
 void Session::quantize_rows(const sdk::Piece& piece, const PartForm& part, float* room,
@@ -138,38 +106,30 @@ void Session::quantize_rows(const sdk::Piece& piece, const PartForm& part, float
   const auto codes = begin_.stored().as<uint8_t>(0);
   const uint64_t first = part.row_begin + piece.row_begin() - part.part.file_begin;
   for (uint64_t r = begin; r < end; ++r) {
-    common::widen(part.weight.dtype, piece.row(r), room, form_.k);
+    common::widen_finite(part, piece, r, 0, form_.k, room);
     uint8_t* out = codes.data() + (first + r) * form_.k;
     if (form_.granularity == Granularity::tensor) {
       const float amax = piece.stat<float>()[stat_index(part)];
       common::fp8_quantize_tensor(room, common::fp8_tensor_scale(amax), amax, out, form_.k);
-      continue;
+    } else {
+      stored_scales_[first + r] = common::fp8_quantize_row(room, out, form_.k);
     }
-    const float scale = common::fp8_quantize_row(room, out, form_.k);
-    if (!common::is_finite(scale)) sdk::require_finite({room, form_.k}, piece, r);
-    stored_scales_[first + r] = scale;
   }
 }
 
-void Session::quantize_band(const sdk::Piece& piece, const PartForm& part, float* room,
-                            uint64_t begin, uint64_t end) {
+void Session::quantize_bands(const sdk::Piece& piece, const PartForm& part, float* room,
+                             uint64_t begin, uint64_t end) {
   const auto codes = begin_.stored().as<uint8_t>(0);
   const uint64_t in_part = piece.row_begin() - part.part.file_begin;
-  const uint64_t item = float_nbytes(part.weight.dtype);
   for (uint64_t r = begin; r < end; r += form_.block_rows) {
     const uint64_t rows = std::min(form_.block_rows, end - r);
-    float* row_scales =
-        stored_scales_ + part.block_row(in_part + r, form_.block_rows) * form_.scale_columns;
-    for (uint64_t column = 0, block = 0; column < form_.k; column += form_.block_columns, ++block) {
+    const uint64_t scale_row = part.block_row(in_part + r, form_.block_rows);
+    float* row_scales = stored_scales_ + scale_row * form_.scale_columns;
+    for (uint64_t block = 0; block < form_.scale_columns; ++block) {
+      const uint64_t column = block * form_.block_columns;
       const uint64_t width = std::min(form_.block_columns, form_.k - column);
       for (uint64_t i = 0; i < rows; ++i) {
-        const auto* from = static_cast<const char*>(piece.row(r + i)) + column * item;
-        common::widen(part.weight.dtype, from, room + i * width, width);
-        if (common::is_finite(common::max_magnitude(room + i * width, width))) continue;
-        sdk::fail(LS_INVALID_CHECKPOINT, "weight is not finite: " + name_of(part, part.weight) +
-                                             ": row " + std::to_string(piece.row_begin() + r + i) +
-                                             ", columns " + std::to_string(column) + " to " +
-                                             std::to_string(column + width - 1));
+        common::widen_finite(part, piece, r + i, column, width, room + i * width);
       }
       uint8_t* out = codes.data() + (part.row_begin + in_part + r) * form_.k + column;
       row_scales[block] = common::fp8_quantize_block(room, rows, width, out, form_.k);
@@ -180,75 +140,74 @@ void Session::quantize_band(const sdk::Piece& piece, const PartForm& part, float
 // ---- serialized -------------------------------------------------------------------------------
 
 void Session::read_scales() {
-  const sdk::Buffers resident = begin_.resident();
   for (uint64_t i = 0; i < begin_.raw().source_count; ++i) {
     const ls_source source = begin_.source(i);
     if (source.mode != LS_SOURCE_RESIDENT || begin_.raw().resident[i] == nullptr) continue;
     const PartForm& part = form_.parts[source.tag];
     const sdk::Tensor tensor = layer_.tensor(source.tensor);
-    const void* from = resident.raw(i).at;
+    const void* from = begin_.resident().raw(i).at;
     if (part.input_scale && tensor.index == part.input_scale->index) {
-      float* out = begin_.stored().as<float>(2).data() + source.tag;
-      widen_scales(part, tensor, from, 0, 1, out);
-      if (*out == 0.0f) {
-        sdk::fail(LS_INVALID_CHECKPOINT,
-                  "scale rejected: " + name_of(part, tensor) + ": found 0, expected more than 0");
-      }
-      continue;
+      read_input_scale(part, from, source.tag);
+    } else {
+      read_weight_scales(part, from, source.tag);
     }
-    uint64_t begin = 0, count = 1;
-    float* out = stored_scales_ + source.tag;
-    if (form_.granularity == Granularity::channel) {
-      begin = part.part.file_begin;
-      count = part.rows();
-      out = stored_scales_ + part.row_begin;
-    } else if (form_.granularity == Granularity::block) {
-      begin = part.block_first * form_.scale_columns;
-      count = part.block_count * form_.scale_columns;
-      out = stored_scales_ + part.block_begin * form_.scale_columns;
-    }
-    widen_scales(part, tensor, from, begin, count, out);
-    for (uint64_t s = 0; s < count; ++s) any_zero_scale_ = any_zero_scale_ || out[s] == 0.0f;
   }
 }
 
+void Session::read_input_scale(const PartForm& part, const void* from, uint64_t index) {
+  float* out = begin_.stored().as<float>(2).data() + index;
+  common::widen_scales(part, *part.input_scale, from, 0, 1, out);
+  if (*out != 0.0f) return;
+  sdk::fail(LS_INVALID_CHECKPOINT,
+            "scale rejected: " + common::full_name(part.part, *part.input_scale) +
+                ": found 0, expected more than 0");
+}
+
+void Session::read_weight_scales(const PartForm& part, const void* from, uint64_t index) {
+  uint64_t begin = 0, count = 1;
+  float* out = stored_scales_ + index;
+  if (form_.granularity == Granularity::channel) {
+    begin = part.part.file_begin;
+    count = part.rows();
+    out = stored_scales_ + part.row_begin;
+  } else if (form_.granularity == Granularity::block) {
+    begin = part.block_first * form_.scale_columns;
+    count = part.block_count * form_.scale_columns;
+    out = stored_scales_ + part.block_begin * form_.scale_columns;
+  }
+  common::widen_scales(part, *part.scale, from, begin, count, out);
+  for (uint64_t s = 0; s < count; ++s) any_zero_scale_ = any_zero_scale_ || out[s] == 0.0f;
+}
+
 void Session::check_codes(const sdk::Piece& piece, const PartForm& part) const {
-  const uint8_t last = form_.code_dtype == LS_DTYPE_F8_E4M3 ? 0x7e : 0x7b;
   for (uint64_t r = 0; r < piece.row_count(); ++r) {
     const auto* codes = static_cast<const uint8_t*>(piece.row(r));
     const uint64_t row = piece.row_begin() + r;  // of the part: its identity is one block
-    if (top_code(codes, form_.k) > last) {
-      sdk::fail(LS_INVALID_CHECKPOINT, "weight is not finite: " + name_of(part, part.weight) +
-                                           ": row " + std::to_string(part.part.file_begin + row));
-    }
-    if (!any_zero_scale_) continue;
-    const float* scale = form_.row_scales(stored_scales_, part.row_begin + row);
-    for (uint64_t c = 0; c < form_.scale_columns; ++c) {
-      const uint64_t width = form_.scale_columns == 1 ? form_.k : form_.block_columns;
-      if (scale[c] != 0.0f ||
-          top_code(codes + c * width, std::min(width, form_.k - c * width)) == 0) {
-        continue;
-      }
-      sdk::fail(LS_INVALID_CHECKPOINT, "scale rejected: " + name_of(part, *part.scale) +
-                                           ": found 0 over codes that " + "aren't 0 in row " +
-                                           std::to_string(part.part.file_begin + row) +
-                                           ", expected more than 0");
+    if (top_code(codes, form_.k) > last_finite(form_)) common::refuse_code(part, row);
+    if (any_zero_scale_) check_zero_scales(codes, part, row);
+  }
+}
+
+void Session::check_zero_scales(const uint8_t* codes, const PartForm& part, uint64_t row) const {
+  const float* scale = form_.row_scales(stored_scales_, part.row_begin + row);
+  const uint64_t width = form_.scale_columns == 1 ? form_.k : form_.block_columns;
+  for (uint64_t c = 0; c < form_.scale_columns; ++c) {
+    const uint64_t n = std::min(width, form_.k - c * width);
+    if (scale[c] == 0.0f && top_code(codes + c * width, n) != 0) {
+      common::refuse_zero_scale(part, *part.scale, row);
     }
   }
 }
 
 void Session::decode(const sdk::Piece& piece, const PartForm& part) const {
   const ls_buffer out = begin_.stored().raw(0);
-  const uint64_t item = float_nbytes(layer_.load_dtype());
+  const uint64_t item = common::float_nbytes(layer_.load_dtype());
   const uint64_t in_part = piece.row_begin() - part.part.file_begin;
   float* room = piece.scratch<float>();
-  const uint8_t last = form_.code_dtype == LS_DTYPE_F8_E4M3 ? 0x7e : 0x7b;
   for (uint64_t r = 0; r < piece.row_count(); ++r) {
     const auto* codes = static_cast<const uint8_t*>(piece.row(r));
-    if (top_code(codes, form_.k) > last) {
-      sdk::fail(LS_INVALID_CHECKPOINT, "weight is not finite: " + name_of(part, part.weight) +
-                                           ": row " + std::to_string(piece.row_begin() + r));
-    }
+    if (top_code(codes, form_.k) > last_finite(form_)) common::refuse_code(part, in_part + r);
+    if (any_zero_scale_) check_zero_scales(codes, part, in_part + r);
     const uint64_t row = part.row_begin + in_part + r;
     dequantize_row(form_, codes, form_.row_scales(stored_scales_, row), room);
     common::narrow(layer_.load_dtype(), room, static_cast<char*>(out.at) + row * form_.k * item,

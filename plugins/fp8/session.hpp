@@ -27,10 +27,13 @@ class Session {
   void quantize(const sdk::Piece& piece, const PartForm& part);
   void quantize_rows(const sdk::Piece& piece, const PartForm& part, float* room, uint64_t begin,
                      uint64_t end);
-  void quantize_band(const sdk::Piece& piece, const PartForm& part, float* room, uint64_t begin,
-                     uint64_t end);
+  void quantize_bands(const sdk::Piece& piece, const PartForm& part, float* room, uint64_t begin,
+                      uint64_t end);
   // serialized
   void read_scales();
+  void read_weight_scales(const PartForm& part, const void* from, uint64_t index);
+  void read_input_scale(const PartForm& part, const void* from, uint64_t index);
+  void check_zero_scales(const uint8_t* codes, const PartForm& part, uint64_t row) const;
   void check_codes(const sdk::Piece& piece, const PartForm& part) const;
   void decode(const sdk::Piece& piece, const PartForm& part) const;
 
