@@ -13,12 +13,28 @@ namespace {
 
 constexpr uint64_t kMaxRange = 4096;
 constexpr size_t kMaxPatternNbytes = 4096;
+constexpr size_t kMaxSourceNbytes = 65536;
 constexpr size_t kPatternsPerAutomaton = 128;
 constexpr int64_t kMaxAutomatonNbytes = 64 << 20;
 
 Error bad_pattern(std::string_view pattern, std::string detail) {
   return Error{
       Code::invalid_config, "pattern rejected", quoted(pattern), std::move(detail), "", {}};
+}
+
+/// A pattern of a few bytes may stand for thousands of alternatives.
+Status check_nbytes(std::string_view pattern, std::string_view source) {
+  if (pattern.size() > kMaxPatternNbytes) {
+    return bad_pattern(pattern, "found " + std::to_string(pattern.size()) +
+                                    " bytes, expected at most " +
+                                    std::to_string(kMaxPatternNbytes));
+  }
+  if (source.size() > kMaxSourceNbytes) {
+    return bad_pattern(pattern, "found " + std::to_string(source.size()) +
+                                    " bytes of alternatives, expected at most " +
+                                    std::to_string(kMaxSourceNbytes));
+  }
+  return {};
 }
 
 RE2::Options options() {
@@ -136,6 +152,19 @@ Result<std::string> glob_to_regex(std::string_view glob) {
   return out;
 }
 
+Status check_pattern(std::string_view text) {
+  if (text.empty()) return bad_pattern(text, "found nothing, expected a name or a pattern");
+  const bool regex = text.substr(0, 3) == "re:";
+  // Only a class of a glob can give a regular expression that RE2 refuses.
+  if (regex || text.find('[') != std::string_view::npos) {
+    PatternSet probe;
+    return probe.add_layer(text, 0);
+  }
+  if (!is_pattern(text)) return {};
+  LS_TRY(std::string source, glob_to_regex(text));
+  return check_nbytes(text, source);
+}
+
 Result<bool> glob_matches(std::string_view glob, std::string_view text) {
   LS_TRY(std::string source, glob_to_regex(glob));
   RE2 regex(source, options());
@@ -188,11 +217,7 @@ void PatternSet::add_run(Table* table, std::string_view entry, uint32_t id) {
 
 Status PatternSet::add_source(std::string_view pattern, std::string source, uint32_t id,
                               std::string_view expected) {
-  if (pattern.size() > kMaxPatternNbytes) {
-    return bad_pattern(pattern, "found " + std::to_string(pattern.size()) +
-                                    " bytes, expected at most " +
-                                    std::to_string(kMaxPatternNbytes));
-  }
+  LS_CHECK(check_nbytes(pattern, source));
   if (automata_.empty() || automata_.back()->ids.size() == kPatternsPerAutomaton) {
     automata_.push_back(std::make_unique<Automaton>());
   }

@@ -23,6 +23,9 @@ namespace loadstone::config {
 /// Whether a text is more than a plain name: holds any of * ? [ { or starts with "re:".
 bool is_pattern(std::string_view text);
 
+/// Whether what a user writes under `layer:` compiles. Errors: invalid_config.
+Status check_pattern(std::string_view text);
+
 /// RE2 source of a glob, unanchored. Errors: invalid_config (an open bracket, a bad range).
 Result<std::string> glob_to_regex(std::string_view glob);
 

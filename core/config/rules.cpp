@@ -29,14 +29,7 @@ std::optional<std::string> read_pattern(std::string_view key, const Node& value,
                                         Problems& problems) {
   auto text = read_text(key, value, {}, problems);
   if (!text) return text;
-  PatternSet probe;
-  Status status = text->empty() ? Status(Error{Code::invalid_config,
-                                               "pattern rejected",
-                                               "\"\"",
-                                               "found nothing, expected a name or a pattern",
-                                               "",
-                                               {}})
-                                : probe.add_layer(*text, 0);
+  Status status = check_pattern(*text);
   if (status.ok()) return text;
   problems.add(std::move(status).error().at(value.mark().text()));
   return std::nullopt;

@@ -52,8 +52,8 @@ Result<CompiledRules> CompiledRules::make(const std::vector<config::Rule>& rules
     out.exact_[i] = rule.layer && !config::is_pattern(*rule.layer);
     if (rule.layer) add(out.layers_, *rule.layer, i);
     if (!rule.layer) out.without_layer_.push_back(i);
-    add(out.roles_, rule.role.value_or("*"), i);
-    add(out.components_, rule.component.value_or("*"), i);
+    if (rule.role) add(out.roles_, *rule.role, i);
+    if (rule.component) add(out.components_, *rule.component, i);
   }
   for (config::PatternSet* set : {&out.layers_, &out.roles_, &out.components_}) {
     Status status = set->compile();
@@ -146,9 +146,10 @@ std::vector<uint32_t> CompiledRules::matching(const graph::Layer& layer,
   const std::vector<uint32_t>& roles = by_role(layer);
   const std::vector<uint32_t>& components = by_component(component);
   auto take = [&](uint32_t id) {
-    if (!contains(roles, id) || !contains(components, id) || !holds(rules_[id], layer, stored)) {
-      return false;
-    }
+    const config::Rule& rule = rules_[id];
+    if (rule.role && !contains(roles, id)) return false;
+    if (rule.component && !contains(components, id)) return false;
+    if (!holds(rule, layer, stored)) return false;
     matched_[id] = true;
     return true;
   };
