@@ -42,6 +42,7 @@ std::string Table::text(size_t indent) const {
       if (i > 0) text += "  ";
       text += padded(cells[i], width[i], columns_[i].align, i + 1 == cells.size());
     }
+    text.erase(text.find_last_not_of(' ') + 1);
     return front + styled(text, style) + "\n";
   };
   std::vector<std::string> titles;

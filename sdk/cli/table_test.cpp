@@ -14,7 +14,7 @@ TEST(Table, AlignsColumnsByCodePoints) {
   EXPECT_EQ(table.text(2),
             "  name   size  note\n"
             "  größe     7  x\n"
-            "  b      1234  \n"
+            "  b      1234\n"
             "  ─────────────────\n"
             "  total  1241  sum\n");
 }
