@@ -161,18 +161,21 @@ Result<Run> QwenImageDrawer::check(const GenerateOptions& options,
 Result<std::vector<at::Tensor>> QwenImageDrawer::encode_texts(Run& run) const {
   source_.state->step = {sizeof(ls_step), 0, run.options.num_inference_steps, 1};
   std::vector<at::Tensor> embeddings;
-  auto encode = [&](const std::string& prompt, const char* ids_name,
-                    const char* embeds_name) -> Status {
-    LS_TRY(EncodedPrompt encoded, encode_prompt(prompt, tokenizer_, text_));
+  auto encode = [&](const std::string& prompt, const char* ids_name, const char* embeds_name,
+                    const char* flag) -> Status {
+    auto found = encode_prompt(prompt, tokenizer_, text_);
+    if (!found) return std::move(found).error().at(flag);
+    EncodedPrompt encoded = std::move(found).value();
     LS_CHECK(source_.state->take_failure());
     run.record(ids_name, at::tensor(encoded.ids, at::TensorOptions().dtype(at::kInt)));
     run.record(embeds_name, encoded.embeddings.unsqueeze(0));
     embeddings.push_back(std::move(encoded.embeddings));
     return {};
   };
-  LS_CHECK(encode(run.options.prompt, "token_ids", "prompt_embeds"));
+  LS_CHECK(encode(run.options.prompt, "token_ids", "prompt_embeds", "--prompt"));
   if (run.guided) {
-    LS_CHECK(encode(*run.options.negative_prompt, "negative_token_ids", "negative_prompt_embeds"));
+    LS_CHECK(encode(*run.options.negative_prompt, "negative_token_ids", "negative_prompt_embeds",
+                    "--negative-prompt"));
   }
   return embeddings;
 }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "runtime/tokenizer/unicode.hpp"
+
 namespace loadstone::networks::qwen_image {
 namespace {
 
@@ -20,6 +22,8 @@ constexpr size_t kMaxKept = 512;
 
 Result<EncodedPrompt> encode_prompt(const std::string& prompt,
                                     const tokenizer::Tokenizer& tokenizer, const TextModel& model) {
+  // Here, so that an error counts the prompt's own bytes.
+  if (auto codes = tokenizer::decode_utf8(prompt); !codes) return std::move(codes).error();
   EncodedPrompt out;
   LS_TRY(out.ids, tokenizer.encode(std::string(kBefore) + prompt + std::string(kAfter)));
   if (out.ids.size() > kMaxTokens) out.ids.resize(kMaxTokens);
