@@ -52,7 +52,12 @@ Point run_task(const plugin::Manifest& manifest, const Task& task, const Options
       const plugin::Method method(table, *library);
       if (method.name() != task.method) continue;
       Context context(**library, method, options.seed, seconds);
-      auto verdict = task.spec->run(context);
+      Status added;
+      if (!options.checkpoint.empty()) {
+        added = context.add_checkpoint(options.checkpoint, options.adapters);
+      }
+      auto verdict =
+          added.ok() ? task.spec->run(context) : Result<std::string>(std::move(added).error());
       out.cases = context.cases;
       if (!verdict.ok()) {
         fail(verdict.error());

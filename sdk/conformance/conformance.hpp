@@ -17,6 +17,8 @@ struct Options {
   double seconds = 0;               // for all points together; 0: everything there is
   uint64_t seed = 1;                // of contents and cuttings
   std::string method;               // "": all methods of the plugin
+  std::string checkpoint;           // a model whose layers are tried besides the kit's own
+  std::string adapters;             // folder of model adapters, for the checkpoint
   std::vector<std::string> points;  // names of those to check; empty: all
   bool isolate = true;              // false: in this process (for debuggers)
   double hang_seconds = 600;        // beyond its share of `seconds` a point is ended

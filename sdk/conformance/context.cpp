@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "base/text.hpp"
 #include "conformance/points.hpp"
 
@@ -73,31 +75,53 @@ void Context::make_configs() {
 
 std::string text_of(double value) { return fmt::format("{:.3g}", value); }
 
+Status Context::add_checkpoint(const std::string& checkpoint, const std::string& adapters_dir) {
+  const std::string folder =
+      std::filesystem::path(library_.manifest().library).parent_path().string();
+  LS_TRY(samples_, samples_of(checkpoint, folder, adapters_dir, method_.name()));
+  return {};
+}
+
+namespace {
+
+/// Asks, and runs `body` if the method quantizes the layer.
+Status try_sample(Context& context, const plugin::MethodConfig& config, const std::string& title,
+                  const LayerCase& layer, const std::function<Status(const Sample&)>& body) {
+  CaseView view(layer);
+  auto answer = ask(config, view);
+  if (!answer.ok()) {
+    if (is_cant(answer.error().code)) return {};
+    return std::move(answer).error().at(title);
+  }
+  if (answer->work.verdict != LS_VERDICT_QUANTIZE) return {};
+  const Sample sample{config, title + ", " + layer.title, layer, view, *answer};
+  Status status = body(sample);
+  if (!status.ok()) {
+    Error error = std::move(status).error();
+    return error.where.find(layer.title) == std::string::npos ? std::move(error).at(sample.title)
+                                                              : error;
+  }
+  ++context.cases;
+  return {};
+}
+
+}  // namespace
+
 Status for_each_sample(Context& context, std::span<const Recipe> recipes,
-                       const std::function<Status(const Sample&)>& body) {
+                       const std::function<Status(const Sample&)>& body, bool with_checkpoint) {
   constexpr size_t kOfOtherConfigs = 8;  // recipes tried with a changed field
+  const auto is_over = [&context] { return !context.has_time() && context.cases > 0; };
+  for (const CheckpointSample& sample : context.samples()) {
+    if (!with_checkpoint || is_over()) break;
+    LS_CHECK(try_sample(context, *sample.config, "checkpoint", sample.layer, body));
+  }
   for (const NamedConfig& named : context.configs()) {
     const bool is_default = &named == &context.configs().front();
     const size_t count = is_default ? recipes.size() : std::min(recipes.size(), kOfOtherConfigs);
     for (const Recipe& recipe : recipes.first(count)) {
-      if (!context.has_time() && context.cases > 0) return {};
+      if (is_over()) return {};
       const LayerCase layer = make_case(recipe, context.random());
-      CaseView view(layer);
-      auto answer = ask(*named.config, view);
-      if (!answer.ok()) {
-        if (is_cant(answer.error().code)) continue;
-        return std::move(answer).error().at(named.title);
-      }
-      if (answer->work.verdict != LS_VERDICT_QUANTIZE) continue;
-      const Sample sample{*named.config, named.title + ", " + layer.title, layer, view, *answer};
-      Status status = body(sample);
-      if (!status.ok()) {
-        Error error = std::move(status).error();
-        return error.where.find(layer.title) == std::string::npos
-                   ? std::move(error).at(sample.title)
-                   : error;
-      }
-      ++context.cases;
+      LS_CHECK(try_sample(context, *named.config, named.title, layer, body));
     }
   }
   return {};

@@ -1,5 +1,6 @@
 // The conformance kit by itself, for ctest and for plugin authors without the command line.
-//   plugin_check FILE.so [--seconds N] [--method NAME] [--here]
+//   plugin_check FILE.so [--seconds N] [--method NAME]
+//       [--checkpoint MODEL --adapters DIR] [--here]
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -15,12 +16,19 @@ int main(int argc, char** argv) {
       options.seconds = std::atof(argv[++i]);
     } else if (word == "--method" && i + 1 < argc) {
       options.method = argv[++i];
+    } else if (word == "--checkpoint" && i + 1 < argc) {
+      options.checkpoint = argv[++i];
+    } else if (word == "--adapters" && i + 1 < argc) {
+      options.adapters = argv[++i];
     } else if (word == "--here") {
       options.isolate = false;
     } else if (library.empty() && !word.starts_with("--")) {
       library = word;
     } else {
-      std::fputs("usage: plugin_check FILE.so [--seconds N] [--method NAME] [--here]\n", stderr);
+      std::fputs(
+          "usage: plugin_check FILE.so [--seconds N] [--method NAME] "
+          "[--checkpoint MODEL --adapters DIR] [--here]\n",
+          stderr);
       return 2;
     }
   }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "conformance/checkpoint_samples.hpp"
 #include "conformance/conformance.hpp"
 #include "conformance/engine.hpp"
 #include "plugin/library.hpp"
@@ -24,11 +25,14 @@ class Context {
  public:
   Context(const plugin::Library& library, const plugin::Method& method, uint64_t seed,
           double seconds);
+  Status add_checkpoint(const std::string& checkpoint, const std::string& adapters_dir);
 
   const plugin::Library& library() const { return library_; }
   const plugin::Method& method() const { return method_; }
   /// The default configuration first, then one field changed at a time.
   const std::vector<NamedConfig>& configs() const { return configs_; }
+  /// Layers of the checkpoint that was given.
+  const std::vector<CheckpointSample>& samples() const { return samples_; }
   /// What configure said about the default configuration.
   const Status& default_status() const { return default_status_; }
   bool has_time() const;
@@ -42,6 +46,7 @@ class Context {
   Random random_;
   std::chrono::steady_clock::time_point deadline_;
   std::vector<NamedConfig> configs_;
+  std::vector<CheckpointSample> samples_;
   Status default_status_;
 };
 
@@ -61,10 +66,12 @@ struct Sample {
 /// A small number for an error text: "3.1e-07".
 std::string text_of(double value);
 
-/// Runs `body` for every configuration and recipe that the method quantizes, while there is time.
+/// Runs `body` for every layer of the checkpoint, and every configuration and recipe that the
+/// method quantizes, while there is time. What is no ordinary content leaves the checkpoint out.
 /// Errors: the body's; a plan that fails otherwise than by "can't".
 Status for_each_sample(Context& context, std::span<const Recipe> recipes,
-                       const std::function<Status(const Sample&)>& body);
+                       const std::function<Status(const Sample&)>& body,
+                       bool with_checkpoint = true);
 
 /// "" when it passed, else why it was skipped; an error when it failed.
 using PointFn = Result<std::string> (*)(Context&);

@@ -59,10 +59,12 @@ void add_sizes(std::vector<std::pair<std::type_index, uint32_t>>& out) {
 
 Result<std::string> point_struct_sizes(Context& context) {
   if (context.configs().empty()) return std::string("the default configuration is refused");
-  const plugin::MethodConfig& config = *context.configs().front().config;
+  const bool given = !context.samples().empty();
+  const plugin::MethodConfig& config =
+      given ? *context.samples().front().config : *context.configs().front().config;
+  const Recipe recipe{LS_KIND_LINEAR, Layout::fused, 24, 128, LS_DTYPE_BF16, Content::normal, true};
   const LayerCase layer =
-      make_case({LS_KIND_LINEAR, Layout::fused, 24, 128, LS_DTYPE_BF16, Content::normal, true},
-                context.random());
+      given ? context.samples().front().layer : make_case(recipe, context.random());
   const Life usual = life_of(config, layer, {});
   StructSizes longer = {
       {typeid(ls_layer), sizeof(ls_layer) + 40},   {typeid(ls_tensor), sizeof(ls_tensor) + 8},

@@ -98,32 +98,35 @@ Result<std::string> point_hostile(Context& context) {
       {kLinear, Layout::single, 24, 128, LS_DTYPE_F32, Content::tiny},
       {kLinear, Layout::single, 256, 512, LS_DTYPE_BF16, Content::nan},
   };
-  Status ran = for_each_sample(context, recipes, [](const Sample& sample) -> Status {
-    auto made = produce(sample.config, sample.view, sample.answer);
-    bool finite = true, zero = true;
-    for (const float value : sample.layer.truth) {
-      finite = finite && std::isfinite(value);
-      zero = zero && value == 0;
-    }
-    if (!made.ok()) {
-      if (!finite && made.error().code == Code::invalid_checkpoint) return {};
-      return std::move(made).error();
-    }
-    if (sample.config.method().table().dequantize == nullptr) return {};
-    LS_TRY(const std::vector<float> weight,
-           dequantize_all(sample.config, sample.view, sample.answer, *made));
-    for (size_t i = 0; i < weight.size(); ++i) {
-      if (!std::isfinite(sample.layer.truth[i]) && std::isfinite(weight[i])) {
-        return sample.failed("found element " + std::to_string(i) +
-                             " finite where the weight isn't, expected a refusal");
-      }
-      if (finite && !std::isfinite(weight[i])) {
-        return sample.failed("found element " + std::to_string(i) + " not finite");
-      }
-      if (zero && weight[i] != 0) return sample.failed("found zeros become something");
-    }
-    return {};
-  });
+  Status ran = for_each_sample(
+      context, recipes,
+      [](const Sample& sample) -> Status {
+        auto made = produce(sample.config, sample.view, sample.answer);
+        bool finite = true, zero = true;
+        for (const float value : sample.layer.truth) {
+          finite = finite && std::isfinite(value);
+          zero = zero && value == 0;
+        }
+        if (!made.ok()) {
+          if (!finite && made.error().code == Code::invalid_checkpoint) return {};
+          return std::move(made).error();
+        }
+        if (sample.config.method().table().dequantize == nullptr) return {};
+        LS_TRY(const std::vector<float> weight,
+               dequantize_all(sample.config, sample.view, sample.answer, *made));
+        for (size_t i = 0; i < weight.size(); ++i) {
+          if (!std::isfinite(sample.layer.truth[i]) && std::isfinite(weight[i])) {
+            return sample.failed("found element " + std::to_string(i) +
+                                 " finite where the weight isn't, expected a refusal");
+          }
+          if (finite && !std::isfinite(weight[i])) {
+            return sample.failed("found element " + std::to_string(i) + " not finite");
+          }
+          if (zero && weight[i] != 0) return sample.failed("found zeros become something");
+        }
+        return {};
+      },
+      /*with_checkpoint=*/false);
   if (!ran.ok()) return std::move(ran).error();
   return done(context);
 }
