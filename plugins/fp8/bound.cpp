@@ -181,28 +181,14 @@ void Bound::apply_segments(const ls_apply& call, uint32_t group, const char* act
 }
 
 void Bound::apply_groups(const ls_apply& call) const {
-  if (call.group_end == nullptr) sdk::fail(LS_INVALID_ARGUMENT, "grouped apply without group_end");
   const uint64_t rows = common::kMaxTasks * form_.k * sizeof(float);
-  uint64_t begin = 0;
-  for (uint32_t g = 0; g < form_.groups; ++g) {
-    const uint64_t end = call.group_end[g];
-    if (end < begin || end > call.m) {
-      sdk::fail(LS_INVALID_ARGUMENT, "group_end is not ascending");
-    }
-    if (end > begin) {
-      ls_apply one = call;
-      one.m = end - begin;
-      one.x = static_cast<const char*>(call.x) +
-              begin * call.x_stride * common::float_nbytes(call.x_dtype);
-      one.y = common::y_at(call, begin, 0);
-      const uint64_t workspace =
-          common::round_up(std::max(product_.workspace_nbytes(call.m), rows), 64);
-      char* activation = static_cast<char*>(call.workspace) + workspace;
-      prepare_slots(one, activation);
-      apply_segments(one, g, activation);
-    }
-    begin = end;
-  }
+  const uint64_t workspace =
+      common::round_up(std::max(product_.workspace_nbytes(call.m), rows), 64);
+  char* activation = static_cast<char*>(call.workspace) + workspace;
+  common::for_groups(call, form_.groups, [&](uint32_t group, const ls_apply& one) {
+    prepare_slots(one, activation);
+    apply_segments(one, group, activation);
+  });
 }
 
 }  // namespace loadstone::fp8

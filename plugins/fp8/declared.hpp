@@ -10,6 +10,7 @@ enum Claim : uint64_t { kNative, kScaledFp8, kComfyQuant, kComfyMetadata };
 
 /// Errors (thrown): LS_INVALID_CHECKPOINT for unknown keys and values of a wrong type;
 /// LS_UNSUPPORTED for layers in a format that isn't fp8.
-void read_declaration(const sdk::Node& node, uint64_t claim, sdk::Declaration& out);
+void read_declaration(const sdk::Node& node, uint64_t claim, std::span<const ls_field> fields,
+                      sdk::Declaration& out);
 
 }  // namespace loadstone::fp8

@@ -68,7 +68,7 @@ struct Fp8 {
   static Config configure(const sdk::Values& values) { return fp8::configure(values); }
 
   static void read_declaration(const sdk::Node& node, uint64_t claim, sdk::Declaration& out) {
-    fp8::read_declaration(node, claim, out);
+    fp8::read_declaration(node, claim, kAllFields, out);
   }
 
   static const char* ignored(const Config& config, const sdk::Layer& layer) {

@@ -1,5 +1,7 @@
 #include "fp8/saving.hpp"
 
+#include "common/layer/declared.hpp"
+
 namespace loadstone::fp8 {
 namespace {
 
@@ -38,15 +40,6 @@ SavedPart scale_of(const Form& form, size_t index) {
   return out;
 }
 
-void append_text(std::string& json, const std::string& text) {
-  json += '"';
-  for (const char c : text) {
-    if (c == '"' || c == '\\') json += '\\';
-    json += c;
-  }
-  json += '"';
-}
-
 }  // namespace
 
 std::vector<SavedPart> saved_parts(const Form& form) {
@@ -82,12 +75,7 @@ std::string declaration(const Config& config) {
     out += ",\"weight_block_size\":[" + std::to_string(config.block_rows) + "," +
            std::to_string(config.block_columns) + "]";
   }
-  out += ",\"ignored_layers\":[";
-  for (size_t i = 0; i < config.ignored_layers.size(); ++i) {
-    if (i != 0) out += ',';
-    append_text(out, config.ignored_layers[i]);
-  }
-  return out + "]}";
+  return out + ",\"ignored_layers\":" + common::json_list(config.ignored_layers) + "}";
 }
 
 }  // namespace loadstone::fp8

@@ -1,10 +1,9 @@
 // Inside the products: rows of a call's x and y, bias, and work cut into tasks.
 #pragma once
 
-#include <loadstone/plugin.h>
-
 #include <algorithm>
 #include <cstdint>
+#include <loadstone/plugin.hpp>
 
 #include "common/numerics/floats.hpp"
 
@@ -37,6 +36,28 @@ inline void bias_row(const ls_apply& call, uint64_t begin, uint64_t count, float
   } else {
     const uint64_t item = float_nbytes(call.bias_dtype);
     widen(call.bias_dtype, static_cast<const char*>(call.bias) + begin * item, out, count);
+  }
+}
+
+/// body(group, call of that group's rows alone) for each group that has rows. Experts: x is sorted
+/// by group, call.group_end holds each group's end.
+template <typename Body>
+void for_groups(const ls_apply& call, uint32_t groups, const Body& body) {
+  if (call.group_end == nullptr) sdk::fail(LS_INVALID_ARGUMENT, "grouped apply without group_end");
+  uint64_t begin = 0;
+  for (uint32_t group = 0; group < groups; ++group) {
+    const uint64_t end = call.group_end[group];
+    if (end < begin || end > call.m) {
+      sdk::fail(LS_INVALID_ARGUMENT, "group_end is not ascending");
+    }
+    if (end > begin) {
+      ls_apply one = call;
+      one.m = end - begin;
+      one.x = static_cast<const char*>(call.x) + begin * call.x_stride * float_nbytes(call.x_dtype);
+      one.y = y_at(call, begin, 0);
+      body(group, one);
+    }
+    begin = end;
   }
 }
 
