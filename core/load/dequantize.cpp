@@ -90,7 +90,7 @@ class Batch {
     LoadControl quiet;
     quiet.cancel = control.cancel;
     StoredPlace place = [this](uint32_t layer, uint32_t stored) { return at(layer, stored); };
-    LS_TRY(EngineTotals totals, run_engine(plan_, flow, order, place, account_, quiet));
+    LS_TRY(EngineTotals totals, run_engine(plan_, flow, order, place, nullptr, account_, quiet));
     (void)totals;
     return {};
   }

@@ -44,11 +44,13 @@ struct Task {
 class Engine {
  public:
   Engine(const plan::Plan& plan, const plan::Flow& flow, std::span<const uint32_t> order,
-         const StoredPlace& place, MemoryAccount& account, const LoadControl& control)
+         const StoredPlace& place, SlabPages* pages, MemoryAccount& account,
+         const LoadControl& control)
       : plan_(plan),
         flow_(flow),
         order_(order),
         place_(place),
+        pages_(pages),
         account_(account),
         control_(control) {}
 
@@ -139,10 +141,20 @@ class Engine {
       for (uint32_t s = 0; s < layer.stored.size(); ++s) stored.push_back(place_(index, s));
       flight.sessions.push_back(std::make_unique<Session>(plan_, layer, std::move(stored)));
       Session& session = *flight.sessions.back();
+      if (pages_ != nullptr) prepare_produced(index, layer);
       LS_CHECK(session.allocate(account_));
       if (session.active() && begins_early(layer)) LS_CHECK(session.begin());
     }
     return {};
+  }
+
+  /// Pages of what the method will write; what is read straight to its place brings its own.
+  void prepare_produced(uint32_t index, const plan::LayerPlan& layer) {
+    std::vector<bool> identical(layer.stored.size(), false);
+    for (const plan::Identity& identity : layer.identities) identical[identity.stored] = true;
+    for (uint32_t s = 0; s < layer.stored.size(); ++s) {
+      if (!identical[s]) pages_->prepare(place_(index, s), layer.stored[s].slab_nbytes());
+    }
   }
 
   /// Goes on to the first later phase that reads something, or to the end.
@@ -259,7 +271,7 @@ class Engine {
     if (read.nbytes != 0) {
       auto start = Clock::now();
       bool fresh = read.direct != nullptr && read.items.front().slab;
-      if (fresh) populate(read.direct, read.nbytes);
+      if (fresh && pages_ != nullptr) pages_->prepare(read.direct, read.nbytes);
       const File& file = *plan_.checkpoint->files[read.file].file;
       LS_CHECK(file.read_exact({into, read.nbytes}, read.offset));
       mine.read_seconds += seconds_since(start);
@@ -319,6 +331,7 @@ class Engine {
   const plan::Flow& flow_;
   std::span<const uint32_t> order_;
   const StoredPlace& place_;
+  SlabPages* pages_;
   MemoryAccount& account_;
   const LoadControl& control_;
   std::vector<Block> slots_;
@@ -340,8 +353,9 @@ class Engine {
 
 Result<EngineTotals> run_engine(const plan::Plan& plan, const plan::Flow& flow,
                                 std::span<const uint32_t> order, const StoredPlace& place,
-                                MemoryAccount& account, const LoadControl& control) {
-  return Engine(plan, flow, order, place, account, control).run();
+                                SlabPages* pages, MemoryAccount& account,
+                                const LoadControl& control) {
+  return Engine(plan, flow, order, place, pages, account, control).run();
 }
 
 Status check_unchanged(const plan::Plan& plan, std::span<const uint32_t> order) {

@@ -7,6 +7,7 @@
 
 #include "load/loaded_model.hpp"
 #include "load/memory.hpp"
+#include "load/pages.hpp"
 #include "plan/plan.hpp"
 
 namespace loadstone::load {
@@ -24,11 +25,13 @@ struct EngineTotals {
 /// Units are admitted in order while their memory fits flow.in_flight_nbytes; a read runs once a
 /// ring slot and its feed's memory are free, both taken at once and both given back when it is
 /// done. A thread that holds either waits for nothing but the disk and the method, so a ring of
-/// one slot can't wait on itself.
+/// one slot can't wait on itself. `pages` (null: the memory is warm) brings pages of the places
+/// in before they are written.
 /// Errors: the first one met; everything begun is aborted, all memory given back.
 Result<EngineTotals> run_engine(const plan::Plan& plan, const plan::Flow& flow,
                                 std::span<const uint32_t> order, const StoredPlace& place,
-                                MemoryAccount& account, const LoadControl& control);
+                                SlabPages* pages, MemoryAccount& account,
+                                const LoadControl& control);
 
 /// "changed while reading" if size, mtime or inode of a file that `order` read differs from when
 /// its header was read.

@@ -96,9 +96,11 @@ Result<LoadedModel> load(std::shared_ptr<const plan::Plan> plan, const LoadContr
   report.resident_before_nbytes = resident_now();
   MemoryAccount account;
   std::vector<HostSlab> slabs;
+  SlabPages pages;
   for (const plan::Slab& slab : plan->slabs) {
     LS_TRY(HostSlab memory, HostSlab::allocate(slab.nbytes));
     account.add(memory.nbytes());
+    pages.add(memory.data(), memory.nbytes());
     slabs.push_back(std::move(memory));
   }
   report.phases.push_back({"allocate", seconds_since(start), plan->peaks.stored, false});
@@ -109,7 +111,7 @@ Result<LoadedModel> load(std::shared_ptr<const plan::Plan> plan, const LoadContr
   };
   auto moving = Clock::now();
   LS_TRY(EngineTotals totals,
-         run_engine(*plan, plan->flow, plan->schedule, place, account, control));
+         run_engine(*plan, plan->flow, plan->schedule, place, &pages, account, control));
   report.phases.push_back({"load", seconds_since(moving), totals.read_nbytes, false});
   report.phases.push_back({"admit", totals.admit_seconds, 0, true});
   report.phases.push_back({"read", totals.read_seconds, totals.read_nbytes, true});

@@ -14,8 +14,8 @@
 
 namespace loadstone::load {
 
-/// Host memory of one slab on a huge page's boundary (huge pages where the system gives them),
-/// freed with the model. Pages come with the first write.
+/// Host memory of one slab on a huge page's boundary, freed with the model. Pages come with the
+/// first write (SlabPages brings them earlier).
 class HostSlab {
  public:
   static Result<HostSlab> allocate(uint64_t nbytes);

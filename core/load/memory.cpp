@@ -14,12 +14,6 @@ namespace {
 
 constexpr uint64_t kPageNbytes = 4096;
 constexpr uint64_t kHugeNbytes = 2u << 20;
-#ifdef MADV_POPULATE_WRITE
-constexpr int kPopulateWrite = MADV_POPULATE_WRITE;
-#else
-constexpr int kPopulateWrite = 23;  // Linux 5.14; older kernels answer EINVAL
-#endif
-
 constexpr uint64_t round_up(uint64_t nbytes, uint64_t to) { return (nbytes + to - 1) / to * to; }
 
 Error out_of_memory(uint64_t nbytes) {
@@ -34,14 +28,11 @@ Result<Block> Block::allocate(MemoryAccount& account, uint64_t nbytes) {
   if (nbytes == 0) return block;
   if (nbytes > UINT64_MAX / 2) return out_of_memory(nbytes);
   block.nbytes_ = round_up(nbytes, 64);
-  bool large = block.nbytes_ >= kHugeNbytes;
-  void* at = std::aligned_alloc(large ? kHugeNbytes : 64,
-                                large ? round_up(block.nbytes_, kHugeNbytes) : block.nbytes_);
+  void* at = std::aligned_alloc(64, block.nbytes_);
   if (at == nullptr) {
     block.nbytes_ = 0;
     return out_of_memory(nbytes);
   }
-  if (large) madvise(at, round_up(block.nbytes_, kHugeNbytes), MADV_HUGEPAGE);
   block.data_ = static_cast<std::byte*>(at);
   block.account_ = &account;
   account.add(block.nbytes_);
@@ -66,14 +57,6 @@ Block::~Block() {
   account_->subtract(nbytes_);
 }
 
-void populate(std::byte* at, uint64_t nbytes) {
-  if (nbytes == 0) return;
-  auto begin = reinterpret_cast<uintptr_t>(at) & ~uintptr_t{kPageNbytes - 1};
-  auto end = round_up(reinterpret_cast<uintptr_t>(at) + nbytes, kPageNbytes);
-  // Advice only: where the kernel doesn't know it, the read itself faults the pages in.
-  (void)madvise(reinterpret_cast<void*>(begin), end - begin, kPopulateWrite);
-}
-
 Result<HostSlab> HostSlab::allocate(uint64_t nbytes) {
   HostSlab slab;
   if (nbytes == 0) return slab;
@@ -92,7 +75,6 @@ Result<HostSlab> HostSlab::allocate(uint64_t nbytes) {
   slab.data_ = reinterpret_cast<std::byte*>(aligned);
   slab.nbytes_ = nbytes;
   slab.mapped_nbytes_ = length;
-  madvise(slab.data_, length, MADV_HUGEPAGE);
   return slab;
 }
 

@@ -47,8 +47,4 @@ class Block {
   MemoryAccount* account_ = nullptr;
 };
 
-/// Makes the pages of a range present for writing, whole ones of those it touches; they must be
-/// mapped privately. The kernel does it in one call where it can.
-void populate(std::byte* at, uint64_t nbytes);
-
 }  // namespace loadstone::load

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <tuple>
 
+#include "load/pages.hpp"
 #include "plan/flow.hpp"
 
 namespace loadstone::load {
@@ -127,7 +128,7 @@ class Builder {
       return push_block(index, identity, 0, identity.rows);
     }
     uint64_t pitch = identity.rows == 1 ? row : identity.src_stride;
-    uint64_t limit = one_run ? kDirectPieceNbytes : flow_.slot_nbytes;
+    uint64_t limit = one_run ? SlabPages::kWindowNbytes : flow_.slot_nbytes;
     // A span of rows whose gaps are worth reading over; otherwise row by row.
     bool dense = pitch - row <= kMaxGapNbytes && row <= limit;
     uint64_t step =
@@ -235,7 +236,8 @@ class Builder {
   void direct_pieces(const Item& head, uint64_t nbytes) {
     for (uint64_t done = 0; done < nbytes;) {
       auto at = reinterpret_cast<uintptr_t>(head.to) + done;
-      uint64_t step = std::min(kDirectPieceNbytes - at % kDirectPieceNbytes, nbytes - done);
+      uint64_t step =
+          std::min(SlabPages::kWindowNbytes - at % SlabPages::kWindowNbytes, nbytes - done);
       Read read;
       read.file = head.file;
       read.offset = head.offset + done;

@@ -56,8 +56,4 @@ bool begins_early(const plan::LayerPlan& layer);
 std::vector<Read> make_reads(const plan::Plan& plan, const plan::Flow& flow,
                              const std::vector<std::unique_ptr<Session>>& sessions, Phase phase);
 
-/// Reads straight to their place are cut at multiples of this in memory, so that no two threads
-/// share a huge page.
-inline constexpr uint64_t kDirectPieceNbytes = 4u << 20;
-
 }  // namespace loadstone::load

@@ -1,7 +1,8 @@
 // Loading from the page cache on the CPU, against plain preads by as many threads into a freshly
-// mapped destination of equal size, with each page policy. One call, sides in turn, medians.
+// mapped destination of equal size, with each page policy. One call, sides in turn, each
+// round in another order, medians.
 //
-//   load_bench [--gigabytes 4] [--runs 5] [--threads 0] [--dir DIR] [--json FILE] [--keep]
+//   load_bench [--gigabytes 4] [--runs 9] [--threads 0] [--dir DIR] [--json FILE] [--keep]
 //              [--quantization METHOD --plugins DIR]
 //
 // Makes a safetensors file of Qwen-like layers (random bf16) in DIR; with --keep the file stays,
@@ -22,6 +23,7 @@
 #include <functional>
 #include <loadstone/loadstone.hpp>
 #include <map>
+#include <random>
 #include <thread>
 
 #include "base/parallel.hpp"
@@ -39,7 +41,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   double gigabytes = 4;
-  int runs = 5;
+  int runs = 9;
   unsigned threads = 0;
   std::string dir = fs::temp_directory_path().string();
   std::string json, quantization, plugins, adapters = LOADSTONE_SOURCE_DIR "/model_adapters";
@@ -205,18 +207,29 @@ Status run(const Options& options) {
     LS_TRY(online, loader.plan(quantized));
   }
 
+  struct Side {
+    std::string name;
+    std::function<Result<Cost>()> run;
+  };
+  std::vector<Side> sides{{"loadstone", [&] { return loaded(loader, plan); }}};
+  for (const Pages& pages : kPolicies) {
+    sides.push_back({pages.name, [&] { return Result(plain(path, nbytes, threads, pages)); }});
+  }
+  if (online != nullptr) {
+    sides.push_back({"loadstone " + options.quantization, [&] { return loaded(loader, online); }});
+  }
+  // Each round in another order: what a side leaves behind (free huge pages, or none) meets the
+  // next one. Round 0 isn't counted: it fills the page cache, and virtual machines get memory on
+  // first touch.
+  std::mt19937 order(1);
   std::map<std::string, std::vector<Cost>> costs;
-  // Round 0 isn't counted: it fills the page cache, and virtual machines get memory on first touch.
-  for (int run = 0; run <= options.runs; ++run) {
-    if (run == 1) costs.clear();
-    LS_TRY(Cost mine, loaded(loader, plan));
-    costs["loadstone"].push_back(mine);
-    for (const Pages& pages : kPolicies) {
-      costs[pages.name].push_back(plain(path, nbytes, threads, pages));
+  for (int round = 0; round <= options.runs; ++round) {
+    if (round == 1) costs.clear();
+    std::shuffle(sides.begin(), sides.end(), order);
+    for (const Side& side : sides) {
+      LS_TRY(Cost cost, side.run());
+      costs[side.name].push_back(cost);
     }
-    if (online == nullptr) continue;
-    LS_TRY(Cost quantized, loaded(loader, online));
-    costs["loadstone " + options.quantization].push_back(quantized);
   }
 
   Cost best{1e30, 1e30};
