@@ -40,34 +40,27 @@ function(loadstone_add_library name)
   set_property(GLOBAL APPEND PROPERTY LOADSTONE_LIBRARIES loadstone_${name})
 endfunction()
 
-# loadstone_add_plugin(fp8 SOURCES … [DEPENDS …]): plugins/<name>.so and its manifest beside it.
-# Exports one symbol; undefined symbols fail at link. <name>.info lies beside the CMakeLists.txt.
+# loadstone_add_plugin(fp8 SOURCES … [DEPENDS …] [OUTPUT folder]): plugins/<name>.so and its manifest
+# beside it, installed with the rest (not with an OUTPUT of its own).
+include(${CMAKE_CURRENT_LIST_DIR}/loadstone_plugin.cmake)
 function(loadstone_add_plugin name)
   cmake_parse_arguments(ARG "" "OUTPUT" "SOURCES;DEPENDS" ${ARGN})
   if(NOT ARG_OUTPUT)
     set(ARG_OUTPUT ${LOADSTONE_PLUGIN_OUTPUT})
+    if(LOADSTONE_TEMPLATE_OUTPUT)  # set around the templates, which aren't installed
+      set(ARG_OUTPUT ${LOADSTONE_TEMPLATE_OUTPUT})
+    endif()
   endif()
-  add_library(loadstone_plugin_${name} MODULE ${ARG_SOURCES})
-  set_target_properties(loadstone_plugin_${name} PROPERTIES
-    PREFIX "" OUTPUT_NAME ${name} LIBRARY_OUTPUT_DIRECTORY ${ARG_OUTPUT}
-    C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
-  target_include_directories(loadstone_plugin_${name} PRIVATE
+  set(target loadstone_plugin_${name})
+  loadstone_link_plugin(${name} OUTPUT ${ARG_OUTPUT} SOURCES ${ARG_SOURCES}
+    DEPENDS ${ARG_DEPENDS} loadstone_warnings)
+  target_include_directories(${target} PRIVATE
     ${PROJECT_SOURCE_DIR}/sdk/include ${PROJECT_SOURCE_DIR}/plugins)
-  target_link_libraries(loadstone_plugin_${name} PRIVATE ${ARG_DEPENDS} loadstone_warnings)
-  set(script ${PROJECT_SOURCE_DIR}/cmake/plugin.version)
-  target_link_options(loadstone_plugin_${name} PRIVATE
-    LINKER:--version-script=${script}
-    $<$<NOT:$<BOOL:${LOADSTONE_SANITIZE}>>:LINKER:-z,defs>)
-  set_property(TARGET loadstone_plugin_${name} APPEND PROPERTY LINK_DEPENDS ${script})
-  set(manifest ${CMAKE_CURRENT_SOURCE_DIR}/${name}.info)
-  add_custom_command(TARGET loadstone_plugin_${name} POST_BUILD
-    COMMAND ${CMAKE_COMMAND} -E copy_if_different ${manifest} ${ARG_OUTPUT}/${name}.info)
-  set_property(TARGET loadstone_plugin_${name} APPEND PROPERTY LINK_DEPENDS ${manifest})
   if(ARG_OUTPUT STREQUAL LOADSTONE_PLUGIN_OUTPUT)
-    set_property(GLOBAL APPEND PROPERTY LOADSTONE_PLUGINS loadstone_plugin_${name})
-    install(TARGETS loadstone_plugin_${name}
-      LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/loadstone/plugins)
-    install(FILES ${manifest} DESTINATION ${CMAKE_INSTALL_LIBDIR}/loadstone/plugins)
+    set_property(GLOBAL APPEND PROPERTY LOADSTONE_PLUGINS ${target})
+    install(TARGETS ${target} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/loadstone/plugins)
+    install(FILES ${CMAKE_CURRENT_SOURCE_DIR}/${name}.info
+      DESTINATION ${CMAKE_INSTALL_LIBDIR}/loadstone/plugins)
   endif()
 endfunction()
 
