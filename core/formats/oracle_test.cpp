@@ -172,5 +172,28 @@ TEST_F(OracleTest, OpensEveryCheckpointWithItsDeclarations) {
   }
 }
 
+// truth.json gives each dequantized matrix's shape under the file's names, less a prefix.
+TEST_F(OracleTest, GgufShapesAreThoseOfTheTruth) {
+  size_t compared = 0;
+  for (const fs::path& folder : expected_folders(shared_folder() / "checkpoints")) {
+    auto opened = open_checkpoint(system_files(), folder.string());
+    if (!opened.ok() || !opened->files.at(0).path.ends_with(".gguf")) continue;
+    SCOPED_TRACE(folder);
+    const json truth = read_json(folder / "truth.json");
+    for (const auto& [name, expected] : truth["tensors"].items()) {
+      const TensorEntry* tensor = opened->components[0].find(name);
+      if (tensor == nullptr) {
+        tensor = opened->components[0].find("model.diffusion_model." + name);
+      }
+      ASSERT_NE(tensor, nullptr) << name;
+      EXPECT_EQ(std::vector<uint64_t>(tensor->shape.begin(), tensor->shape.end()),
+                expected["shape"].get<std::vector<uint64_t>>())
+          << name;
+      ++compared;
+    }
+  }
+  if (compared == 0) GTEST_SKIP() << "no GGUF checkpoints";
+}
+
 }  // namespace
 }  // namespace loadstone::formats
