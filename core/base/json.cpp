@@ -42,6 +42,7 @@ class JsonReader {
       : json_(text), file_(std::make_shared<const std::string>(std::move(file))), limits_(limits) {}
 
   Result<Node> read() {
+    if (json_.size() != nbytes_) return failure(simdjson::MEMALLOC, 0);
     ondemand::parser parser(limits_.max_nbytes);
     ondemand::document document;
     if (const auto error = parser.iterate(json_).get(document)) return failure(error, 0);
@@ -245,7 +246,7 @@ class JsonReader {
                         "found invalid UTF-8, expected UTF-8");
       case simdjson::MEMALLOC:
         return Error{Code::resource, "out of memory", escaped(*file_, PATH_MAX),
-                     fmt::format("found no memory to parse {} bytes of JSON", json_.size())};
+                     fmt::format("found no memory to parse {} bytes of JSON", nbytes_)};
       case simdjson::CAPACITY:
         return rejected(0, fmt::format("found {} bytes, expected at most {}", json_.size(),
                                        limits_.max_nbytes));
@@ -263,7 +264,8 @@ class JsonReader {
                                         text.substr(0, text.find_last_not_of(' ') + 1)));
   }
 
-  const simdjson::padded_string json_;
+  const size_t nbytes_;
+  const simdjson::padded_string json_;  // empty when there was no memory for it
   const std::shared_ptr<const std::string> file_;
   const JsonLimits limits_;
   uint64_t nodes_ = 0;
