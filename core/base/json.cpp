@@ -39,7 +39,10 @@ struct LineCounter {
 class JsonReader {
  public:
   JsonReader(std::string_view text, std::string file, const JsonLimits& limits)
-      : json_(text), file_(std::make_shared<const std::string>(std::move(file))), limits_(limits) {}
+      : nbytes_(text.size()),
+        json_(text),
+        file_(std::make_shared<const std::string>(std::move(file))),
+        limits_(limits) {}
 
   Result<Node> read() {
     if (json_.size() != nbytes_) return failure(simdjson::MEMALLOC, 0);
