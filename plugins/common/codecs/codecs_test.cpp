@@ -152,6 +152,13 @@ TEST(Codecs, RoundToTheGridEqualsEncodeAndDecode) {
   for (int i = 0; i < 200000; ++i) {
     const float x = from_bits(random.bits());
     EXPECT_TRUE(same_float(e4m3_round(x), e4m3_decode(e4m3_encode(x)))) << x;
+    if (x == x) {
+      EXPECT_TRUE(same_float(e2m1_round(x), e2m1_decode(e2m1_encode(x)))) << x;
+    }
+  }
+  for (int i = 0; i < 200000; ++i) {
+    const float x = random.uniform() * 8.0f;
+    EXPECT_TRUE(same_float(e2m1_round(x), e2m1_decode(e2m1_encode(x)))) << x;
   }
   for (uint32_t code = 0; code < 256; ++code) {
     const float value = e4m3_decode(static_cast<uint8_t>(code));

@@ -28,6 +28,15 @@ LOADSTONE_INLINE float e2m1_decode(uint8_t code) {
   return std::bit_cast<float>(bits | static_cast<uint32_t>(code & 8u) << 28);
 }
 
+/// e2m1_decode(e2m1_encode(x)) without the detour over a code; NaN stays NaN.
+LOADSTONE_INLINE float e2m1_round(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  const uint32_t a = bits & 0x7fffffffu;
+  const uint32_t top = std::bit_cast<uint32_t>(kE2m1Max);
+  const uint32_t magnitude = minifloat_nearest<1, 1>(a < top ? a : top);
+  return std::bit_cast<float>((a > 0x7f800000u ? 0x7fc00000u : magnitude) | (bits & 0x80000000u));
+}
+
 /// The e2m1 code of an e4m3 code that holds an e2m1 value, or 255.
 LOADSTONE_INLINE uint8_t e2m1_from_e4m3(uint8_t e4m3) {
   // Values 0, 0.5, 1, 1.5, 2, 3, 4, 6 are the e4m3 codes 0x00, 0x30, 0x38, 0x3c, 0x40, 0x44, 0x48,

@@ -35,11 +35,7 @@ LOADSTONE_INLINE float e4m3_round(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const uint32_t a0 = bits & 0x7fffffffu;
   const uint32_t top = std::bit_cast<uint32_t>(kE4m3Max);
-  const uint32_t a = a0 < top ? a0 : top;
-  const uint32_t normal = (a + 0x7ffffu + ((a >> 20) & 1u)) & ~0xfffffu;
-  const float sum = std::bit_cast<float>(a) + 16384.0f;  // ulp 2^-9
-  const uint32_t subnormal = std::bit_cast<uint32_t>(sum - 16384.0f);
-  const uint32_t magnitude = a < 0x3c800000u ? subnormal : normal;  // below 2^-6
+  const uint32_t magnitude = minifloat_nearest<3, 7>(a0 < top ? a0 : top);
   return std::bit_cast<float>((a0 > 0x7f800000u ? 0x7fc00000u : magnitude) | (bits & 0x80000000u));
 }
 

@@ -26,6 +26,19 @@ LOADSTONE_INLINE uint32_t minifloat_round(uint32_t a) {
   return a < kSmallestNormal ? subnormal : normal;
 }
 
+/// Bits of the float32 value of minifloat_round's code, without the detour over it.
+template <int M, int B>
+LOADSTONE_INLINE uint32_t minifloat_nearest(uint32_t a) {
+  constexpr int kShift = 23 - M;
+  const uint32_t rounded = a + ((1u << (kShift - 1)) - 1) + ((a >> kShift) & 1u);
+  const uint32_t normal = rounded & ~((1u << kShift) - 1);
+  constexpr uint32_t kMagic = static_cast<uint32_t>(127 + (1 - B) - M + 23) << 23;
+  const float sum = std::bit_cast<float>(a) + std::bit_cast<float>(kMagic);
+  const uint32_t subnormal = std::bit_cast<uint32_t>(sum - std::bit_cast<float>(kMagic));
+  constexpr uint32_t kSmallestNormal = static_cast<uint32_t>(128 - B) << 23;
+  return a < kSmallestNormal ? subnormal : normal;
+}
+
 /// Bits of the float32 value of an unsigned code, all exponent fields taken as finite.
 template <int M, int B>
 LOADSTONE_INLINE uint32_t minifloat_expand(uint32_t code) {

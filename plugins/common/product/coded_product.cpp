@@ -20,9 +20,8 @@ uint64_t panel_rows(const CodedShape& s) {
 }
 uint64_t chunks_of(const CodedShape& s) { return ceil_div(panel_rows(s), kChunkRows); }
 
-LOADSTONE_INLINE void scale_values_body(const float* __restrict in, float s, float* __restrict out,
-                                        size_t n) {
-  for (size_t i = 0; i < n; ++i) out[i] = in[i] * s;
+LOADSTONE_INLINE void scale_values_body(float* __restrict x, float s, size_t n) {
+  for (size_t i = 0; i < n; ++i) x[i] *= s;
 }
 LOADSTONE_INLINE void finish_row_body(float sx, const float* __restrict sw,
                                       const float* __restrict bias, float* __restrict acc,
@@ -33,7 +32,7 @@ LOADSTONE_INLINE void add_bias_body(const float* __restrict bias, float* __restr
   for (size_t i = 0; i < n; ++i) acc[i] += bias[i];
 }
 
-LOADSTONE_KERNEL(scale_values, (const float* in, float s, float* out, size_t n), (in, s, out, n))
+LOADSTONE_KERNEL(scale_values, (float* x, float s, size_t n), (x, s, n))
 LOADSTONE_KERNEL(finish_row, (float sx, const float* sw, const float* bias, float* acc, size_t n),
                  (sx, sw, bias, acc, n))
 LOADSTONE_KERNEL(add_bias, (const float* bias, float* acc, size_t n), (bias, acc, n))
@@ -42,8 +41,7 @@ LOADSTONE_KERNEL(add_bias, (const float* bias, float* acc, size_t n), (bias, acc
 void scale_groups(float* values, const float* scales, const CodedShape& s) {
   for (uint64_t g = 0; g < s.groups(); ++g) {
     const uint64_t begin = g * s.group;
-    float* at = values + begin;
-    scale_values_for(cpu_in_use())(at, scales[g], at, std::min(s.group, s.k - begin));
+    scale_values_for(cpu_in_use())(values + begin, scales[g], std::min(s.group, s.k - begin));
   }
 }
 
