@@ -76,6 +76,32 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"calls_missing", "host_tables", "the plugin crashed: Segmentation fault"}),
     [](const auto& one) { return std::string(one.param.build); });
 
+TEST(Kit, S41_PluginThatHangsCrashesOrExitsFailsThatPointAlone) {
+  for (const char* fault : {"hang", "crash", "exit"}) {
+    Options options;
+    options.hang_seconds = 1;
+    options.points = {"schema", "plan", "host_tables"};
+    const auto report = check(library(fault), options);
+    ASSERT_TRUE(report.ok()) << report.error().text();
+    EXPECT_EQ(point(*report, "schema")->outcome, Outcome::passed) << report->text();
+    EXPECT_EQ(point(*report, "plan")->outcome, Outcome::failed) << report->text();
+    EXPECT_EQ(report->points.back().name, "host_tables") << report->text();
+  }
+}
+
+TEST(Kit, S40_WritesPastAnyBufferAreFound) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"past_stored", "bytes"},    {"before_stored", "bytes"}, {"scratch", "bytes"},
+      {"past_rows", "dequantize"}, {"apply_past", "apply"},    {"workspace", "apply"}};
+  for (const auto& [fault, name] : cases) {
+    Options options;
+    options.points = {name};
+    const auto report = check(library(fault), options);
+    ASSERT_TRUE(report.ok()) << report.error().text();
+    EXPECT_THAT(point(*report, name)->detail, HasSubstr("guard bytes overwritten")) << fault;
+  }
+}
+
 TEST(Kit, PassesARightPlugin) {
   const auto report = check(library("none"));
   ASSERT_TRUE(report.ok()) << report.error().text();

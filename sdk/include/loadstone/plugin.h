@@ -414,7 +414,7 @@ typedef struct ls_value {
  * '-' = '_'. `origin`: "quantization_config", "hf_quant_config.json",
  * "quant_model_description.json", "gguf", "metadata:KEY" (safetensors header), "marker:SUFFIX"
  * (a tensor so named). `format` is the declaration's format / fmt / packing_format key, `algorithm`
- * its quant_algo. */
+ * its quant_algo, or AutoRound's data_type and bits ("mx_fp8"). */
 typedef struct ls_claim {
   uint32_t struct_size;
   uint32_t reserved;
