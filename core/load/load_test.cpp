@@ -63,13 +63,18 @@ TEST_F(Load, WorksWithARingOfOnePiece) {
 
 TEST_F(Load, RingIsNoLargerThanItsUse) {
   every_mode();
+  linear("large", 2048, 1024, "double");
   write();
   plan::LoadOptions options;
   options.threads = 3;
   auto plan = make_plan(options);
   ASSERT_TRUE(plan.ok());
-  EXPECT_EQ(plan->flow.slots, 3u);
+  EXPECT_EQ(plan->flow.slots, 3u);  // one a thread
   EXPECT_EQ(plan->peaks.ring, 3 * options.piece_nbytes);
+  options.piece_nbytes = 4u << 20;
+  plan = make_plan(options);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->flow.slots, 2u);  // all sources fill no more
 }
 
 TEST_F(Load, GranuleLargerThanASlotIsAssembled) {

@@ -125,6 +125,62 @@ TEST_F(Embedding, PartsComeFromElsewhere) {
   fs::remove_all(elsewhere);
 }
 
+TEST_F(Embedding, KeptLayerOfAQuantizedCheckpointIsDecoded) {
+  fs::path folder = fs::temp_directory_path() / ("loadstone-decode-" + std::to_string(getpid()));
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  std::ofstream(folder / "config.json")
+      << R"({"architectures": ["X"], "quantization_config": {"quant_method": "fp8"}})";
+  std::vector<formats::TensorSpec> specs(4);
+  for (size_t i = 0; i < 4; ++i) {
+    specs[i].name = std::string(i < 2 ? "a" : "b") + (i % 2 == 0 ? ".weight" : ".weight_scale");
+    specs[i].dtype = i % 2 == 0 ? DType::F8_E4M3 : DType::F32;
+    if (i % 2 == 0) specs[i].shape = {16, 32};
+  }
+  auto writer = formats::SafetensorsWriter::create((folder / "model.safetensors").string(), specs);
+  ASSERT_TRUE(writer.ok()) << writer.error().text();
+  std::vector<uint8_t> codes(512);
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i % 0x7e);
+  float scale = 0.5f;
+  for (int layer = 0; layer < 2; ++layer) {
+    ASSERT_TRUE(writer->append(std::as_bytes(std::span(codes))).ok());
+    ASSERT_TRUE(writer->append(std::as_bytes(std::span(&scale, 1))).ok());
+  }
+  ASSERT_TRUE(writer->finish().ok());
+
+  auto config = loader_->parse_config("version: 1\nmodel: " + folder.string() +
+                                          "\nrules:\n  - {layer: b, use: keep}\n"
+                                          "load: {dtype: float32}\n",
+                                      "decode.yaml");
+  ASSERT_TRUE(config.ok()) << config.error().text();
+  auto model = load(*config);
+  ASSERT_NE(model, nullptr);
+  const plan::LayerPlan *a = &model->plan().layers[0], *b = &model->plan().layers[1];
+  EXPECT_EQ(a->decision, plan::Decision::quantize);
+  EXPECT_EQ(b->decision, plan::Decision::decode);
+  EXPECT_NE(b->rule.find("decode.yaml:4"), std::string::npos) << b->rule;
+  auto weight = find_stored(*model, model->plan().graph.components[0].name, "b", "weight");
+  ASSERT_TRUE(weight.ok()) << weight.error().text();
+  EXPECT_EQ(weight->what->dtype, DType::F32);
+  const auto* values = reinterpret_cast<const float*>(weight->at);
+  EXPECT_EQ(values[0x38], 0.5f);        // 0x38 is 1
+  EXPECT_EQ(values[0x7d], 416 * 0.5f);  // the largest code here
+
+  load::DequantizeOptions options;
+  options.output = (folder / "out").string();
+  auto report = loader_->dequantize(folder.string(), options);
+  ASSERT_TRUE(report.ok()) << report.error().text();
+  auto written = formats::open_checkpoint(system_files(), report->files.at(0).path);
+  ASSERT_TRUE(written.ok());
+  const formats::TensorEntry* entry = written->components[0].find("b.weight");
+  ASSERT_NE(entry, nullptr);
+  std::vector<std::byte> bytes(entry->nbytes);
+  ASSERT_TRUE(written->files[entry->file].file->read_exact(bytes, entry->offset).ok());
+  ASSERT_EQ(bytes.size(), weight->what->nbytes);
+  EXPECT_EQ(0, std::memcmp(bytes.data(), weight->at, bytes.size()));
+  fs::remove_all(folder);
+}
+
 // ---- S33: online quantization of odd values, through plan, load and the plugin ---------------
 
 class S33 : public Embedding {

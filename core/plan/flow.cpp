@@ -225,7 +225,7 @@ Flow make_flow(const Plan& plan, std::span<const uint32_t> order) {
   flow.slot_nbytes = round64(slot);
 
   bool needs_slot = false;
-  uint64_t sum = 0, largest = 0, largest_feed = 0, unit_source = 0;
+  uint64_t sum = 0, largest = 0, largest_feed = 0, unit_source = 0, all_sources = 0;
   for (uint32_t i = 0; i < order.size(); ++i) {
     const LayerPlan& layer = plan.layers[order[i]];
     LayerCost cost = cost_of(plan, layer, flow.slot_nbytes);
@@ -243,6 +243,7 @@ Flow make_flow(const Plan& plan, std::span<const uint32_t> order) {
     unit.held_nbytes += cost.held_nbytes;
     unit.feed_nbytes = std::max(unit.feed_nbytes, cost.feed_nbytes);
     unit_source += source;
+    all_sources += source;
     sum += cost.held_nbytes;
     largest = std::max(largest, unit.held_nbytes + unit.feed_nbytes);
     largest_feed = std::max(largest_feed, unit.feed_nbytes);
@@ -250,8 +251,11 @@ Flow make_flow(const Plan& plan, std::span<const uint32_t> order) {
   // Never more than everything at once, never less than the largest unit alone.
   flow.in_flight_nbytes = std::min(largest + kFlightSlackNbytes, sum + largest_feed * flow.workers);
   if (needs_slot) {
-    uint64_t fit = std::max<uint64_t>(options.ring_nbytes / flow.slot_nbytes, 1);
-    flow.slots = static_cast<uint32_t>(std::min<uint64_t>(fit, flow.workers));
+    // No more than fit the ring, than threads can hold, than a small model fills.
+    uint64_t fit = options.ring_nbytes / flow.slot_nbytes;
+    uint64_t fill = (all_sources + flow.slot_nbytes - 1) / flow.slot_nbytes;
+    uint64_t slots = std::min({fit, fill, uint64_t{flow.workers}});
+    flow.slots = static_cast<uint32_t>(std::max<uint64_t>(slots, 1));
   }
   return flow;
 }

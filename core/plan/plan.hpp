@@ -38,7 +38,7 @@ Result<Target> parse_target(const std::string& text);
 struct LoadOptions {
   DType dtype = DType::invalid;              // of kept floats; invalid: as stored ("auto")
   uint64_t ring_nbytes = 256u << 20;         // upper bound; what the load can't use isn't allocated
-  uint64_t piece_nbytes = 2u << 20;          // of one read; at most the ring
+  uint64_t piece_nbytes = 1u << 20;          // of one read through the ring; at most the ring
   unsigned threads = 0;                      // 0: usable_threads()
   std::map<std::string, std::string> place;  // component → target, else the plan's
   bool repack = true;                        // kernels' own layouts; false: canonical tensors stay

@@ -123,6 +123,8 @@ Result<std::vector<plan::Routed>> Kit::routed() const {
   for (const KitLayer& layer : layers_) {
     plan::Routed routed;
     routed.rule = "kit.yaml:" + std::to_string(out.size() + 1) + ":1";
+    routed.on_unsupported = on_unsupported_;
+    routed.from_declaration = from_declaration_;
     if (!layer.mode.empty()) {
       std::vector<Node::Entry> entries{{"method", Node::of_text("toy")},
                                        {"mode", Node::of_text(layer.mode)}};

@@ -78,6 +78,8 @@ class Kit : public ::testing::Test {
   std::shared_ptr<const formats::Checkpoint> checkpoint_;
   std::unique_ptr<plugin::Registry> registry_;
   config::Schemas schemas_;
+  config::OnUnsupported on_unsupported_ = config::OnUnsupported::error;
+  bool from_declaration_ = false;
 
  private:
   graph::Graph graph() const;

@@ -69,6 +69,7 @@ struct Toy {
     } else {
       produced(config, layer, plan);
     }
+    if (plan.verdict() == LS_VERDICT_UNSUPPORTED) return;
     ls_work& work = plan.quantize("toy_" + config.mode);
     work.feed_scratch = config.feed_scratch;
     work.session_scratch = config.session_scratch;
