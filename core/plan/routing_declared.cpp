@@ -47,6 +47,13 @@ Signature signature_of(const Node& value) {
   if (const Node* inner = value.find("quantization"); inner && out.algorithm.empty()) {
     out.algorithm = text_at(*inner, "quant_algo");
   }
+  if (out.algorithm.empty()) {  // AutoRound's: "mx_fp8", "nv_fp4", "int4"
+    const Node* bits = value.find("bits");
+    out.algorithm = text_at(value, "data_type");
+    if (!out.algorithm.empty() && bits && bits->is_integer()) {
+      out.algorithm += std::to_string(bits->integer());
+    }
+  }
   return out;
 }
 
