@@ -12,6 +12,7 @@
 #define BOOST_DLL_USE_STD_FS
 #include <boost/dll/shared_library.hpp>
 #include <filesystem>
+#include <mutex>
 
 #include "base/file.hpp"
 #include "base/text.hpp"
@@ -100,6 +101,14 @@ Result<std::unique_ptr<dll::shared_library>> load(const std::string& path, Libra
   return library;
 }
 
+/// Never destroyed, so that no library is closed, not even while the process ends.
+void keep_forever(std::unique_ptr<dll::shared_library> library) {
+  static std::mutex mutex;
+  static auto* const kept = new std::vector<std::unique_ptr<dll::shared_library>>;
+  const std::lock_guard lock(mutex);
+  kept->push_back(std::move(library));
+}
+
 Result<ls_plugin_query_fn> entry_of(const std::string& path, const dll::shared_library& library) {
   constexpr const char* kEntry = "loadstone_plugin_query";
   if (!library.has(kEntry)) {
@@ -148,7 +157,7 @@ Result<std::shared_ptr<Library>> Library::open(const Manifest& manifest, bool tr
   LS_TRY(out->query_, entry_of(path, *library));
   LS_TRY(const ls_plugin* plugin, ask(path, out->query_));
   LS_CHECK(check_descriptor(plugin, manifest, out->methods_));
-  library.release();  // stays open
+  keep_forever(std::move(library));
   return out;
 }
 
