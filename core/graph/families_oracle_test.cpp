@@ -2,9 +2,10 @@
 // each 2-D weight equal its expect.json; every header under models/headers gives the totals.
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -16,6 +17,12 @@ namespace loadstone::graph {
 namespace {
 
 namespace fs = std::filesystem;
+
+#ifdef __SANITIZE_ADDRESS__
+constexpr double kMaxSeconds = 10;
+#else
+constexpr double kMaxSeconds = 1;
+#endif
 
 std::string shared_dir() {
   const char* given = std::getenv("LOADSTONE_SHARED");
@@ -288,12 +295,13 @@ TEST(Headers, GiveTheTotalsInUnderASecond) {
     auto rows = parse_json(gunzip(path), name);
     ASSERT_TRUE(rows.ok()) << rows.error().text();
     const formats::Checkpoint checkpoint = enlarge(std::move(*small), *rows);
-    const auto begin = std::chrono::steady_clock::now();
+    // Processor time: other work on the machine doesn't count.
+    const std::clock_t begin = std::clock();
     auto graph = build_graph(checkpoint, adapters());
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
     ASSERT_TRUE(graph.ok()) << graph.error().text();
-    EXPECT_LT(seconds.count(), 1.0);
-    RecordProperty("seconds_" + name, std::to_string(seconds.count()));
+    EXPECT_LT(seconds, kMaxSeconds);
+    RecordProperty("seconds_" + name, std::to_string(seconds));
     EXPECT_TRUE(graph->family_known);
     places_of(*graph, checkpoint);
     for (const Layer& layer : graph->layers) EXPECT_NE(layer.fallback.why, "unknown") << layer.path;
