@@ -209,6 +209,7 @@ class Router {
       return;
     }
     if (keep_if_ignored(layer, names, choice, serialized, out)) return;
+    if (!serialized && keep_if_method_ignores(layer, choice, out)) return;
     out.wish = Decision::quantize;
     out.choice = choice;
     if (serialized && declared) {
@@ -262,6 +263,29 @@ class Router {
     out.reason = "ignored_layers entry " + quoted(out.ignored);
     out.rule = place_of(text.mark(), out.rule);
     keep_or_decode(layer, names, serialized, out);
+    return true;
+  }
+
+  /// A method's own filter, beyond the common list.
+  bool keep_if_method_ignores(const graph::Layer& layer, const ChoicePtr& choice, Routed& out) {
+    auto [found, fresh] = filters_.emplace(choice.get(), nullptr);
+    if (fresh) {
+      auto method = registry_.method(choice->method);
+      if (!method.ok() || method->table().ignored == nullptr) return false;
+      auto config = plugin::MethodConfig::make(*method, *choice);
+      if (config.ok()) found->second = *config;  // planning reports what it refuses
+    }
+    if (!found->second) return false;
+    const plugin::Method& method = found->second->method();
+    const LayerView view(checkpoint_, graph_, layer, LS_WANT_QUANTIZE, DType::BF16);
+    const char* entry = nullptr;
+    const int32_t answer = method.table().ignored(found->second->handle(), &view.get(), &entry);
+    Status status = plugin::check_call(answer, method, "ignored", layer.path);
+    if (!status.ok()) problems_.add(std::move(status).error());
+    if (!status.ok() || entry == nullptr) return !status.ok();
+    out.ignored = entry;
+    out.reason = method.name();
+    out.reason += " leaves it alone: entry " + quoted(out.ignored);
     return true;
   }
 
@@ -491,6 +515,7 @@ class Router {
   std::map<uint32_t, ChoicePtr> rule_choices_;
   std::map<std::pair<const config::MethodChoice*, const config::MethodChoice*>, ChoicePtr> merged_;
   std::map<const config::MethodChoice*, IgnoreList> ignore_lists_;
+  std::map<const config::MethodChoice*, std::shared_ptr<const plugin::MethodConfig>> filters_;
   std::map<const config::MethodChoice*, uint64_t> used_;
   std::map<std::string, Counts> counts_;  // by declaration
   std::set<std::tuple<const config::MethodChoice*, uint32_t, uint32_t>> reported_;

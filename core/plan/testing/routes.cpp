@@ -46,6 +46,12 @@ struct Routes {
 
   struct Config {};
 
+  /// beta never touches what is called "adamant".
+  static const char* ignored(const Config&, const sdk::Layer& layer) {
+    const bool its = kWhich == 1 && layer.path().find("adamant") != std::string_view::npos;
+    return its ? "adamant" : nullptr;
+  }
+
   static void read_declaration(const sdk::Node& node, uint64_t, sdk::Declaration& out) {
     read(node, out);
   }
