@@ -108,11 +108,16 @@ class Listing {
       default:
         break;
     }
-    auto shares = std::count_if(plan_.graph.components.begin(), plan_.graph.components.end(),
-                                [&](const graph::GraphComponent& other) {
-                                  return other.checkpoint_component == checkpoint_component;
-                                });
-    return shares > 1 ? name : "model";
+    return plan_.graph.components.size() > 1 ? name : "model";
+  }
+
+  /// The component that a file's tensors outside every layer go with.
+  std::string owner_of(uint32_t checkpoint_component) const {
+    for (const graph::GraphComponent& mine : plan_.graph.components) {
+      if (mine.checkpoint_component == checkpoint_component) return mine.name;
+    }
+    const std::string& name = plan_.checkpoint->components[checkpoint_component].name;
+    return name.empty() ? "model" : name;
   }
 
   OutputListing& listing(const std::string& stem) {
@@ -264,7 +269,8 @@ class Listing {
       for (uint32_t t = 0; t < components[c].tensors.size(); ++t) {
         const TensorEntry& entry = components[c].tensors[t];
         if (claimed[c][t] || dropped(components[c], leaf_of(entry.name))) continue;
-        LS_CHECK(add_entry(listing(file_of(c, "model")), public_name(entry.name), entry, nullptr));
+        LS_CHECK(
+            add_entry(listing(file_of(c, owner_of(c))), public_name(entry.name), entry, nullptr));
       }
     }
     return {};

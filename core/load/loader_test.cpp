@@ -8,6 +8,7 @@
 #include <limits>
 #include <loadstone/loadstone.hpp>
 
+#include "base/testing/faulty_file.hpp"
 #include "formats/safetensors_writer.hpp"
 
 namespace loadstone {
@@ -179,6 +180,52 @@ TEST_F(Embedding, KeptLayerOfAQuantizedCheckpointIsDecoded) {
   ASSERT_EQ(bytes.size(), weight->what->nbytes);
   EXPECT_EQ(0, std::memcmp(bytes.data(), weight->at, bytes.size()));
   fs::remove_all(folder);
+}
+
+TEST_F(Embedding, FailedDequantizeLeavesNothing) {
+  fs::path output = fs::temp_directory_path() / ("loadstone-halfway-" + std::to_string(getpid()));
+  fs::remove_all(output);
+  auto run = [&](uint64_t fail_read, const CancelToken* cancel) {
+    ::loadstone::testing::FaultyFileSystem files;
+    auto opened = formats::open_checkpoint(files, kModel);
+    EXPECT_TRUE(opened.ok());
+    auto checkpoint = std::make_shared<const formats::Checkpoint>(*std::move(opened));
+    auto graph = graph::build_graph(*checkpoint, LOADSTONE_SOURCE_DIR "/model_adapters");
+    EXPECT_TRUE(graph.ok());
+    files.faults().fail_read = fail_read == 0 ? 0 : files.faults().reads + fail_read;
+    load::DequantizeOptions options;
+    options.output = output.string();
+    load::LoadControl control;
+    control.cancel = cancel;
+    return load::dequantize(checkpoint, *std::move(graph), loader_->registry(), options, control);
+  };
+  for (uint64_t fail_read : {1, 20, 200}) {
+    auto report = run(fail_read, nullptr);
+    ASSERT_FALSE(report.ok());
+    EXPECT_EQ(report.error().code, Code::io);
+    EXPECT_FALSE(fs::exists(output));
+  }
+  CancelToken token;
+  token.cancel();
+  auto cancelled = run(0, &token);
+  ASSERT_FALSE(cancelled.ok());
+  EXPECT_EQ(cancelled.error().code, Code::cancelled);
+  EXPECT_FALSE(fs::exists(output));
+  auto whole = run(0, nullptr);
+  ASSERT_TRUE(whole.ok()) << whole.error().text();
+  EXPECT_TRUE(fs::exists(output / "transformer.safetensors"));
+  fs::remove_all(output);
+}
+
+TEST_F(Embedding, UnwritableDequantizeOutputIsRefused) {
+  load::DequantizeOptions options;
+  for (const char* path : {"/dev/full", "/proc/loadstone", "/nowhere/at/all"}) {
+    options.output = path;
+    auto report = loader_->dequantize(kModel, options);
+    ASSERT_FALSE(report.ok()) << path;
+    EXPECT_EQ(report.error().code, Code::invalid_argument) << report.error().text();
+    EXPECT_NE(report.error().text().find(path), std::string::npos) << report.error().text();
+  }
 }
 
 // ---- S33: online quantization of odd values, through plan, load and the plugin ---------------

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <openssl/evp.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -18,10 +20,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path shared_folder() {
+fs::path shared_root() {
   const char* set = std::getenv("LOADSTONE_SHARED");
-  return fs::path(set != nullptr ? set : LOADSTONE_SOURCE_DIR "/../shared") / "checkpoints";
+  return set != nullptr ? set : LOADSTONE_SOURCE_DIR "/../shared";
 }
+
+fs::path shared_folder() { return shared_root() / "checkpoints"; }
 
 Node read_json(const fs::path& path) {
   auto text = read_text(system_files(), path.string(), 64u << 20);
@@ -157,6 +161,27 @@ class Truth : public ::testing::Test {
     }
   }
 
+  /// --fold multiplies X.input_mul into X.weight, one product an element, and writes no vector.
+  void compare_folded(const fs::path& folder, const std::map<std::string, Written>& plain) {
+    constexpr std::string_view kFactors = ".input_mul";
+    auto is_factors = [&](const auto& one) { return one.first.ends_with(kFactors); };
+    if (std::none_of(plain.begin(), plain.end(), is_factors)) return;
+    auto report = run(folder, true);
+    ASSERT_TRUE(report.ok()) << report.error().text();
+    std::map<std::string, Written> folded = read_back(*report);
+    EXPECT_TRUE(std::none_of(folded.begin(), folded.end(), is_factors));
+    for (const auto& [name, factors] : plain) {
+      if (!name.ends_with(kFactors)) continue;
+      std::string weight = name.substr(0, name.size() - kFactors.size()) + ".weight";
+      ASSERT_TRUE(plain.count(weight) && folded.count(weight)) << weight;
+      std::vector<float> expected = plain.at(weight).values;
+      for (size_t i = 0; i < expected.size(); ++i) {
+        expected[i] *= factors.values[i % factors.values.size()];
+      }
+      EXPECT_EQ(folded.at(weight).values, expected) << weight;
+    }
+  }
+
   fs::path work_;
   std::unique_ptr<plugin::Registry> registry_;
 };
@@ -198,7 +223,9 @@ TEST_F(Truth, EveryCheckpointDequantizesToItsToolsWeights) {
       return ::testing::UnitTest::GetInstance()->current_test_info()->result()->total_part_count();
     };
     int before = failures();
-    compare(read_back(*report), read_json(folder / "truth.json"), expect);
+    std::map<std::string, Written> written = read_back(*report);
+    compare(written, read_json(folder / "truth.json"), expect);
+    compare_folded(folder, written);
     ++(failures() == before ? counts[tool].agree : counts[tool].wrong);
   }
   for (const std::string& line : pending) std::cout << "pending " << line << "\n";
@@ -207,6 +234,54 @@ TEST_F(Truth, EveryCheckpointDequantizesToItsToolsWeights) {
               << count.wrong << "\n";
   }
   EXPECT_GT(found, 0) << "no folder with expect.json and truth.json";
+}
+
+TEST_F(Truth, FamiliesAreWrittenByComponentUnchangedInValue) {
+  fs::path families = shared_root() / "models/families";
+  if (!fs::is_directory(families)) GTEST_SKIP() << "no families at " << families;
+  int found = 0;
+  for (const auto& entry : fs::directory_iterator(families)) {
+    if (!fs::exists(entry.path() / "expect.json")) continue;
+    SCOPED_TRACE(entry.path().filename());
+    ++found;
+    auto report = run(entry.path(), false);
+    ASSERT_TRUE(report.ok()) << report.error().text();
+    std::map<std::string, int64_t> written, expected;
+    for (const DequantizedFile& file : report->files) {
+      written[fs::path(file.path).stem()] = static_cast<int64_t>(file.tensors);
+      EXPECT_EQ(file.weights, 0u);
+    }
+    Node expect = read_json(entry.path() / "expect.json");
+    for (const auto& [name, component] : expect.find("components")->entries()) {
+      expected[name] = component.find("tensors")->integer();
+    }
+    if (expected.size() == 1) expected = {{"model", expected.begin()->second}};
+    EXPECT_EQ(written, expected);
+
+    // Kept floats are widened, nothing else happens to them.
+    auto source = formats::open_checkpoint(system_files(), (work_ / "checkpoint").string());
+    ASSERT_TRUE(source.ok()) << source.error().text();
+    std::map<std::string, Written> outputs = read_back(*report);
+    for (const auto& component : source->components) {
+      for (const auto& tensor : component.tensors) {
+        if (tensor.dtype != DType::BF16) continue;
+        std::vector<uint16_t> halves(tensor.nbytes / 2);
+        auto bytes = std::as_writable_bytes(std::span(halves));
+        ASSERT_TRUE(source->files[tensor.file].file->read_exact(bytes, tensor.offset).ok());
+        auto match = std::find_if(outputs.begin(), outputs.end(), [&](const auto& one) {
+          const std::string& name = one.first;
+          bool named = name == tensor.name || name.ends_with("/" + tensor.name);
+          return named && one.second.values.size() == halves.size() &&
+                 std::equal(halves.begin(), halves.end(), one.second.values.begin(),
+                            [](uint16_t half, float value) {
+                              return std::bit_cast<uint32_t>(value) == uint32_t{half} << 16;
+                            });
+        });
+        EXPECT_NE(match, outputs.end()) << tensor.name;
+      }
+    }
+  }
+  EXPECT_GT(found, 0);
 }
 
 }  // namespace
