@@ -113,7 +113,7 @@ void Bound::prepare_slot(const ls_apply& call, uint64_t slot, void* activation) 
     const uint64_t group = form_.block_columns;
     return product_.prepare(
         call,
-        [=](uint64_t, const float* x, float* values, float* scales) {
+        [=](uint64_t, const float* x, float*, float* values, float* scales) {
           common::fp8_groups(x, group, values, scales, k);
         },
         activation);
@@ -122,7 +122,7 @@ void Bound::prepare_slot(const ls_apply& call, uint64_t slot, void* activation) 
     const float amax = tensor_amax(call);
     return product_.prepare(
         call,
-        [=](uint64_t, const float* x, float* values, float* scales) {
+        [=](uint64_t, const float* x, float*, float* values, float* scales) {
           scales[0] = common::fp8_tensor_row(x, amax, values, k);
         },
         activation);
@@ -131,7 +131,7 @@ void Bound::prepare_slot(const ls_apply& call, uint64_t slot, void* activation) 
   const float scale = slots_[slot];
   product_.prepare(
       call,
-      [=](uint64_t, const float* x, float* values, float* scales) {
+      [=](uint64_t, const float* x, float*, float* values, float* scales) {
         scales[0] = fixed ? common::fp8_fixed_row(x, scale, values, k)
                           : common::fp8_token(x, nullptr, values, k);
       },

@@ -38,6 +38,20 @@ void read_layers(const Node& layers, Declaration& out) {
   }
 }
 
+/// AutoRound's dictionary: scales of activations as it names them, none for weights only.
+void read_autoround(const Node& node, std::span<const ls_field> fields, Declaration& out) {
+  out.boolean("is_checkpoint_fp8_serialized", true);
+  for (const ls_field& field : fields) {
+    const bool known = field.name == std::string_view("activation_scheme") ||
+                       field.name == std::string_view("weight_block_size");
+    const Node value = known ? node.get(field.name) : Node(nullptr);
+    if (value.kind() != 0) sdk::detail::declare(out, field, value);
+  }
+  const std::string bits(node.get("act_bits").text());
+  if (bits.empty() || bits == "16") out.boolean("full_precision_matmul", true);
+  common::read_autoround_scopes(node, out);
+}
+
 }  // namespace
 
 void read_declaration(const Node& node, uint64_t claim, std::span<const ls_field> fields,
@@ -45,6 +59,7 @@ void read_declaration(const Node& node, uint64_t claim, std::span<const ls_field
   if (claim == kNative) {
     return common::read_declared(node, fields, "is_checkpoint_fp8_serialized", out);
   }
+  if (claim == kAutoRound) return read_autoround(node, fields, out);
   out.boolean("is_checkpoint_fp8_serialized", true);
   out.boolean("static_where_stored", true);
   if (claim == kScaledFp8) return read_scaled_fp8(node, out);

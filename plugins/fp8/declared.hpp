@@ -1,4 +1,4 @@
-// What checkpoints declare: vLLM's dictionary, and ComfyUI's markers and header metadata.
+// What checkpoints declare: vLLM's dictionary, AutoRound's, ComfyUI's markers and header metadata.
 #pragma once
 
 #include <loadstone/plugin.hpp>
@@ -6,7 +6,7 @@
 namespace loadstone::fp8 {
 
 /// kClaims of the method, in this order.
-enum Claim : uint64_t { kNative, kScaledFp8, kComfyQuant, kComfyMetadata };
+enum Claim : uint64_t { kNative, kScaledFp8, kComfyQuant, kComfyMetadata, kAutoRound };
 
 /// Errors (thrown): LS_INVALID_CHECKPOINT for unknown keys and values of a wrong type;
 /// LS_UNSUPPORTED for layers in a format that isn't fp8.

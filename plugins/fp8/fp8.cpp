@@ -63,6 +63,7 @@ struct Fp8 {
       sdk::claim("marker:scaled_fp8"),
       sdk::claim("marker:comfy_quant"),
       sdk::claim("metadata:_quantization_metadata"),
+      sdk::claim("quantization_config", "auto-round", nullptr, "fp8"),
   };
 
   static Config configure(const sdk::Values& values) { return fp8::configure(values); }

@@ -278,7 +278,12 @@ TEST(Fp8Oracle, FusedPartsKeepTheirOwnRowsScalesAndNames) {
 bool own_declaration(const CheckpointFolder& folder, uint64_t& claim, Json& says) {
   says = folder.declaration();
   claim = kNative;
-  if (says.is_object()) return says.value("quant_method", "") == "fp8";
+  if (says.is_object()) {
+    if (says.value("quant_method", "") == "fp8") return true;
+    claim = kAutoRound;
+    return says.value("quant_method", "") == "auto-round" && says.value("data_type", "") == "fp" &&
+           says.value("bits", 0) == 8;
+  }
   if (folder.method() != "fp8" || !folder.expect().contains("layers")) return false;
   claim = kComfyMetadata;
   says = folder.metadata("_quantization_metadata");
@@ -344,7 +349,7 @@ TEST(Fp8Oracle, UpperBoundedTokensLieWithinTheBounds) {
     call.workspace = workspace.at();
     product.prepare(
         call,
-        [&](uint64_t, const float* x, float* values, float* scales) {
+        [&](uint64_t, const float* x, float*, float* values, float* scales) {
           scales[0] = common::fp8_token(x, &bound, values, run.k);
         },
         activation.at());

@@ -65,6 +65,31 @@ void read_declared(const Node& node, std::span<const ls_field> fields, const cha
   }
 }
 
+void read_autoround_scopes(const Node& node, sdk::Declaration& out) {
+  const auto quantize = [&](std::string_view name) {
+    while (!name.empty() && name.front() == ' ') name.remove_prefix(1);
+    if (!name.empty()) out.quantize(std::string(name).c_str(), LS_STYLE_PREFIX);
+  };
+  const Node blocks = node.get("block_name_to_quantize");
+  for (uint64_t i = 0; blocks.is_list() && i < blocks.size(); ++i) quantize(blocks.at(i).text());
+  if (blocks.kind() == LS_FIELD_TEXT) {
+    const std::string_view all = blocks.text();
+    for (size_t at = 0; at <= all.size();) {
+      const size_t end = std::min(all.find(',', at), all.size());
+      quantize(all.substr(at, end - at));
+      at = end + 1;
+    }
+  }
+  const Node extra = node.get("extra_config");
+  for (uint64_t i = 0; extra.is_map() && i < extra.size(); ++i) {
+    const auto [layer, says] = extra.entry(i);
+    const Node bits = says.get("bits");
+    if (bits.kind() != LS_FIELD_INTEGER) continue;
+    if (sdk::detail::parse_integer(std::string(bits.text()), "bits") < 16) continue;
+    out.keep(std::string(layer).c_str(), LS_STYLE_EXACT);
+  }
+}
+
 std::string json_list(const std::vector<std::string>& texts) {
   std::string out = "[";
   for (const std::string& text : texts) {

@@ -16,6 +16,10 @@ namespace loadstone::common {
 void read_declared(const sdk::Node& node, std::span<const ls_field> fields, const char* serialized,
                    sdk::Declaration& out);
 
+/// The scopes of an AutoRound dictionary: block_name_to_quantize (a text with commas, or a list)
+/// and the layers that extra_config leaves at 16 bits or more. Its other keys are the caller's.
+void read_autoround_scopes(const sdk::Node& node, sdk::Declaration& out);
+
 /// A JSON list of texts.
 std::string json_list(const std::vector<std::string>& texts);
 

@@ -30,7 +30,8 @@ bool find_matrices(const sdk::Layer& layer, const WeightRules& rules, std::vecto
   if (layer.part_count() == 0)
     return instead.set(LS_VERDICT_UNSUPPORTED, "the layer has no weight");
   for (uint64_t i = 0; i < layer.part_count(); ++i) {
-    const auto weight = layer.find(i, "weight");
+    auto weight = layer.find(i, "weight");
+    if (!weight && rules.other_name != nullptr) weight = layer.find(i, rules.other_name);
     if (!weight) {
       return instead.set(rules.keep_missing ? LS_VERDICT_KEEP : LS_VERDICT_UNSUPPORTED,
                          "\"" + std::string(layer.part(i).path()) + "\" holds no \"weight\"");

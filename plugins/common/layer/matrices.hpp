@@ -30,9 +30,10 @@ struct MatrixPart {
 
 /// What a method takes a "weight" for.
 struct WeightRules {
-  std::span<const uint32_t> codes;  // dtypes of serialized weights
-  const char* expected;             // for errors: "I8, BF16, F16 or F32"
-  bool keep_missing = false;        // a part without "weight" is kept, not unsupported
+  std::span<const uint32_t> codes;   // dtypes of serialized weights
+  const char* expected;              // for errors: "I8, BF16, F16 or F32"
+  bool keep_missing = false;         // a part without "weight" is kept, not unsupported
+  const char* other_name = nullptr;  // looked for where there is no "weight"
 };
 
 /// Every part's "weight", all of one code dtype or all plain floats. False, with the verdict, when

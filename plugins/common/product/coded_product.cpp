@@ -61,7 +61,7 @@ uint64_t CodedProduct::activation_nbytes(uint64_t m) const {
 
 uint64_t CodedProduct::workspace_nbytes(uint64_t m) const {
   if (unit_ != nullptr) return packed::workspace_nbytes(*unit_, packed_shape());
-  const uint64_t prepare = kMaxTasks * shape_.k * sizeof(float);
+  const uint64_t prepare = kMaxTasks * 2 * shape_.k * sizeof(float);
   const uint64_t rows = panel_rows(shape_);
   const uint64_t halves = round_up(chunks_of(shape_) * shape_.k * sizeof(uint16_t), 64);
   const uint64_t apply = (rows * shape_.k + m * rows + 2 * rows) * sizeof(float) + halves;
@@ -75,8 +75,9 @@ void CodedProduct::prepare(const ls_apply& call, const QuantizeRow& quantize,
   packed::prepare(
       *unit_, packed_shape(), call,
       [&](uint64_t row, const float* x, float* room, void* items, float* scales) {
-        quantize(row, x, room, scales);
-        bf16_encode(room, static_cast<uint16_t*>(items), k);
+        float* values = room + round_up(k, 32);
+        quantize(row, x, room, values, scales);
+        bf16_encode(values, static_cast<uint16_t*>(items), k);
       },
       activation);
 }
@@ -103,7 +104,8 @@ void CodedProduct::prepare_floats(const ls_apply& call, const QuantizeRow& quant
     for (uint64_t i = task; i < call.m; i += tasks) {
       float* row = values + i * s.k;
       float* row_scales = scales + i * s.groups();
-      quantize(i, x_row(call, i, s.k, room + task * s.k), row, row_scales);
+      float* own = room + task * 2 * s.k;
+      quantize(i, x_row(call, i, s.k, own), own + s.k, row, row_scales);
       if (s.group != 0) scale_groups(row, row_scales, s);
     }
   });

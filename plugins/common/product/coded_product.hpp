@@ -27,7 +27,9 @@ struct CodedShape {
 };
 
 /// One row of the activation, widened: k values in; k unscaled values and groups() scales out.
-using QuantizeRow = std::function<void(uint64_t row, const float* x, float* values, float* scales)>;
+/// `room` holds k floats to work in.
+using QuantizeRow =
+    std::function<void(uint64_t row, const float* x, float* room, float* values, float* scales)>;
 
 /// What the product reads of W.
 struct CodedWeight {

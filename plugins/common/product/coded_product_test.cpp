@@ -59,7 +59,7 @@ class Problem {
     call.workspace = at64(workspace);
     product.prepare(
         call,
-        [&](uint64_t, const float* x, float* values, float* scales) {
+        [&](uint64_t, const float* x, float*, float* values, float* scales) {
           quantize(x, values, scales);
         },
         at64(activation));

@@ -31,9 +31,9 @@ struct Layout {
   }
   uint64_t steps() const { return kp * item / 64; }
   uint64_t values_nbytes(uint64_t m) const { return round_up(m, kTile) * kp * item; }
-  /// A task's decoded rows of W; or 16 rows of items, two rows of floats and a row's scales.
+  /// A task's decoded rows of W; or 16 rows of items, three rows of floats and a row's scales.
   uint64_t slice_nbytes() const {
-    const uint64_t floats = 2 * kp + round_up(groups, 16);
+    const uint64_t floats = 3 * kp + round_up(groups, 16);
     return round_up(std::max(block_rows * stride, kTile * stride + floats * sizeof(float)), 64);
   }
 
@@ -270,7 +270,7 @@ class Packer {
   void run(uint64_t tile, char* slice) const {
     auto* widened = reinterpret_cast<float*>(slice + kTile * layout_.stride);
     float* room = widened + layout_.kp;
-    float* row_scales = room + layout_.kp;
+    float* row_scales = room + 2 * layout_.kp;
     const uint64_t mp = round_up(call_.m, kTile);
     for (uint64_t i = 0; i < kTile; ++i) {
       const uint64_t m = tile * kTile + i;

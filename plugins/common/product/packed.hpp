@@ -38,7 +38,8 @@ struct Shape {
   uint64_t groups() const { return group == 0 ? 1 : (k + group - 1) / group; }
 };
 
-/// Row `row` of x, widened, to k items and groups() scales; `room` holds k floats.
+/// Row `row` of x, widened, to k items and groups() scales; `room` holds two rows of k floats, each
+/// rounded up to 32.
 using PackRow =
     std::function<void(uint64_t row, const float* x, float* room, void* items, float* scales)>;
 

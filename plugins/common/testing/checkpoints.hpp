@@ -82,9 +82,9 @@ class CheckpointFolder {
   }
   std::string prefix_of(const std::string& module) const {
     for (const auto& [name, tensor] : tensors()) {
-      const std::string wanted = module + ".weight";
-      if (name == wanted) return "";
-      if (name.ends_with("." + wanted)) return name.substr(0, name.size() - wanted.size());
+      if (name.starts_with(module + ".")) return "";
+      const size_t at = name.find("." + module + ".");
+      if (at != std::string::npos) return name.substr(0, at + 1);
     }
     throw std::runtime_error("no tensor " + module + ".weight");
   }

@@ -289,6 +289,24 @@ class Driver {
     return out;
   }
 
+  /// The stored basis of a whole ungrouped layer: without what multiplies the input.
+  std::vector<float> raw_weight(TestLayer& layer, Produced& produced) {
+    std::vector<float> out(layer.out * layer.in), in_scale(layer.in);
+    uint32_t has_in_scale = 0;
+    ls_rows rows = sdk::make<ls_rows>();
+    rows.raw = 1;
+    rows.place = LS_PLACE_HOST;
+    rows.note = produced.answer.work.note;
+    rows.row_count = layer.out;
+    rows.stored = produced.pointers.data();
+    rows.stored_count = produced.pointers.size();
+    rows.out = out.data();
+    rows.in_scale = in_scale.data();
+    rows.has_in_scale = &has_in_scale;
+    check(table_->dequantize(config_, layer.view(), &rows));
+    return out;
+  }
+
   struct Run {
     uint32_t x_dtype = LS_DTYPE_F32, y_dtype = LS_DTYPE_F32;
     const void* x = nullptr;

@@ -1,0 +1,38 @@
+// An MX layer ready to apply: activations quantized per token and group, float32 sums.
+#pragma once
+
+#include <vector>
+
+#include "common/mx/session.hpp"
+#include "common/product/coded_product.hpp"
+
+namespace loadstone::common::mx {
+
+class Bound {
+ public:
+  Bound(const Config& config, const sdk::Binding& binding);
+  /// 0: the activation has the weight's element; 1: e4m3 over e2m1 weights (W4A8).
+  uint32_t variant(const ls_step& step) const;
+  void sizes(uint32_t variant, uint64_t m, ls_sizes& out) const;
+  void prepare(const ls_apply& call) const;
+  void apply(const ls_apply& call) const;
+
+ private:
+  void quantize(const ls_apply& call, uint32_t group, void* activation) const;
+  void smooth(const ls_apply& call, uint32_t group, const float* x, float* out) const;
+  void multiply(const ls_apply& call, uint32_t group, const void* activation) const;
+  void decode(uint64_t row, uint16_t* out) const;
+  void set_keys();
+
+  const Config& config_;
+  Form form_;
+  Stored stored_;
+  std::vector<uint8_t> tops_;      // single scale: each row's largest byte
+  std::vector<float> row_scales_;  // and 2^(top-127)
+  std::vector<float> mul_[3];      // mul_scale as float32, bf16 and float16 values
+  CodedProduct product_;
+  sdk::BlockwiseApply blockwise_;
+  uint8_t keys_[2][32] = {};
+};
+
+}  // namespace loadstone::common::mx
