@@ -42,6 +42,7 @@ struct LoadOptions {
   unsigned threads = 0;                      // 0: usable_threads()
   std::map<std::string, std::string> place;  // component → target, else the plan's
   bool repack = true;                        // kernels' own layouts; false: canonical tensors stay
+  bool apart = false;  // parts of fused layers become layers of their own (dequantize)
 };
 
 /// A tensor of the loaded model. `offset` lies inside its component's slab.

@@ -178,6 +178,9 @@ class Planner {
     }
     if (wish.config == nullptr) return keep(std::move(layer), std::move(plan));
     plan.method = wish.config->method().name();
+    if (plan_.options.apart && layer.parts.size() > 1) {
+      return split(std::move(layer), std::move(plan), wish);
+    }
     const Target& target = plan_.slabs[layer.component].target;
     auto asked = ask(*plan_.checkpoint, plan_.graph, layer, *wish.config, target, plan.want,
                      plan.load_dtype);

@@ -458,6 +458,15 @@ TEST_F(AutoRound, ValuesThatNoCheckpointCanHave) {
        "group_size rejected: found 64, expected 32 with data_type mx_fp"},
       {{{"bits", 2}, {"group_size", 32}, {"data_type", "mx_fp"}},
        "bits rejected: found 2, expected 4 or 8 with data_type mx_fp"},
+      {{{"bits", 4}, {"group_size", 32}, {"data_type", "mx_fp"}},
+       "packing_format rejected: found auto_round:auto_gptq, expected auto_round:llm_compressor "
+       "with data_type mx_fp"},
+      {{{"bits", 4}, {"group_size", 16}, {"data_type", "nv_fp"}},
+       "data_type rejected: found \"nv_fp\", expected int or mx_fp (an NVFP4 method reads such "
+       "tensors)"},
+      {{{"bits", 4}, {"group_size", 128}, {"data_type", ""}},
+       "data_type rejected: found \"\", expected int or mx_fp (the fp8 method reads such "
+       "tensors)"},
       {{{"bits", 4}, {"group_size", 64}, {"extra_config", {{"a", {{"bit", 8}}}}}},
        "extra_config.a rejected: found unknown key \"bit\", expected bits, group_size or sym"},
       {{{"bits", 4}, {"group_size", 64}, {"extra_config", {{"a", 8}}}},

@@ -95,8 +95,17 @@ void check_microscaling(const sdk::Values& values, const Config& config) {
 void read_packing(const sdk::Values& values, Config& out) {
   const std::string_view data_type = values.text("data_type");
   out.packing_format = values.text("packing_format");
-  if (data_type.find("mx_fp") != std::string_view::npos) check_microscaling(values, out);
   const std::string other = other_method(data_type, out.packing_format);
+  if (data_type.find("mx_fp") != std::string_view::npos) {
+    check_microscaling(values, out);
+    if (out.packing_format != "auto_round:llm_compressor") {
+      refuse("packing_format", out.packing_format,
+             "auto_round:llm_compressor with data_type mx_fp");
+    }
+  } else if (data_type != "int") {
+    refuse("data_type", "\"" + std::string(data_type) + "\"",
+           "int or mx_fp (" + other + " reads such tensors)");
+  }
   if (!other.empty()) {
     out.refusal = "found data_type " + std::string(data_type) + ", packing_format " +
                   out.packing_format + ", expected integers: " + other + " reads such tensors";
