@@ -1,8 +1,10 @@
 #include "common/mx/form.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "common/numerics/dual.hpp"
+#include "common/numerics/floats.hpp"
 
 namespace loadstone::common::mx {
 namespace {
@@ -146,6 +148,11 @@ class Finder {
       if (!e4m3()) find_mul(i, form_.parts[i]);
     }
     form_.has_mul = form_.parts[0].mul.has_value();
+    for (const PartForm& part : form_.parts) {
+      if (part.mul.has_value() != form_.has_mul) {
+        return no(LS_VERDICT_SPLIT, "parts have different smoothing scales: some have none");
+      }
+    }
     form_.decodes = layer_.wants_decode() || !layer_.is_matrix();
     form_.weight_only = layer_.kind() == LS_KIND_GATHER;
     return true;
@@ -205,13 +212,11 @@ class Finder {
   void find_mul(size_t index, PartForm& part) const {
     part.mul = layer_.find(index, "mul_scale");
     if (!part.mul) {
-      if (index > 0 && form_.parts[0].mul) refuse_unequal(part);
       if (!config_.require_mul_scale) return;
       refuse("smoothing scale missing", part.weight,
              found_beside(layer_, part.weight) + ", expected \"mul_scale\" as F32 [" +
                  std::to_string(form_.k) + "] (require_smooth_scale)");
     }
-    if (index > 0 && !form_.parts[0].mul) refuse_unequal(part);
     const Tensor& mul = *part.mul;
     if (!mul.is_float()) {
       refuse("smoothing scale has a wrong dtype", mul,
@@ -221,11 +226,6 @@ class Finder {
       refuse("smoothing scale has a wrong shape", mul,
              "found " + dims(mul) + ", expected [" + std::to_string(form_.k) + "]");
     }
-  }
-
-  [[noreturn]] void refuse_unequal(const PartForm& part) const {
-    refuse("smoothing scales of fused parts differ", part.weight,
-           "found \"mul_scale\" in some parts only, expected equal ones in all");
   }
 
   bool is_w4a8() const {
@@ -248,6 +248,25 @@ class Finder {
 
 std::optional<Form> find_form(const Config& config, const Layer& layer, NoForm& instead) {
   return Finder(config, layer, instead).run();
+}
+
+bool agree_on_mul(const Form& form, sdk::Plan& out, NoForm& instead) {
+  if (!form.has_mul || form.parts.size() == form.groups) return true;
+  bool all_there = true;
+  for (const PartForm& part : form.parts) all_there = out.needs_value(*part.mul) && all_there;
+  if (!all_there) return true;  // the host asks again
+  std::vector<const PartForm*> first(form.groups, nullptr);
+  std::vector<float> values(form.k), wanted(form.k);
+  for (const PartForm& part : form.parts) {
+    const PartForm*& leader = first[part.part.group];
+    if (leader == nullptr) leader = &part;
+    widen(part.mul->dtype, part.mul->value, values.data(), form.k);
+    widen(leader->mul->dtype, leader->mul->value, wanted.data(), form.k);
+    if (std::memcmp(values.data(), wanted.data(), form.k * sizeof(float)) != 0) {
+      return instead.set(LS_VERDICT_SPLIT, "parts have different smoothing scales");
+    }
+  }
+  return true;
 }
 
 Form form_of(const Config& config, const Layer& layer) {

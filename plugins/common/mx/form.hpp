@@ -71,6 +71,10 @@ struct Form {
 /// missing, of a wrong shape or dtype, or of another method.
 std::optional<Form> find_form(const Config& config, const sdk::Layer& layer, NoForm& instead);
 
+/// Fused parts whose smoothing scales differ can't share an activation: false with a split, once
+/// the scales' values are there; asks `out` for them before.
+bool agree_on_mul(const Form& form, sdk::Plan& out, NoForm& instead);
+
 /// The form of a layer that plan_layer accepted.
 Form form_of(const Config& config, const sdk::Layer& layer);
 

@@ -22,7 +22,7 @@ struct Method {
                    sdk::Plan& out) {
     NoForm instead;
     const auto form = find_form(config, layer, instead);
-    if (!form) return instead.answer(out);
+    if (!form || !agree_on_mul(*form, out, instead)) return instead.answer(out);
     mx::plan(config, *form, layer, out);
   }
 

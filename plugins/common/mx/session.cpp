@@ -42,11 +42,7 @@ bool all_zero(const uint8_t* codes, uint64_t n) {
 uint64_t scratch_nbytes(const Form& form) { return feed_scratch_nbytes(room_floats(form)); }
 
 Session::Session(const Config& config, const sdk::Layer& layer, const sdk::Begin& begin)
-    : form_(form_of(config, layer)),
-      rule_(config.rule),
-      layer_(layer),
-      begin_(begin),
-      mul_read_(form_.groups, false) {
+    : form_(form_of(config, layer)), rule_(config.rule), layer_(layer), begin_(begin) {
   if (form_.decodes) {
     own_scales_.resize(form_.rows() * form_.scale_columns());
     own_outer_.resize(form_.rows() * form_.outer_columns());
@@ -118,14 +114,8 @@ void Session::read_mul(const PartForm& part, const sdk::Tensor& tensor, const vo
                                           : "NaN or infinity") +
                   " at index " + std::to_string(i) + ", expected finite and more than 0");
   }
-  float* stored = mul_ + part.part.group * form_.k;
-  if (mul_read_[part.part.group] && !std::equal(values.begin(), values.end(), stored)) {
-    sdk::fail(LS_INVALID_CHECKPOINT,
-              "smoothing scales of fused parts differ: " + full_name(part.part, tensor) +
-                  ": expected the values of the first part");
-  }
-  std::copy(values.begin(), values.end(), stored);
-  mul_read_[part.part.group] = true;
+  // Fused parts have equal ones, or they were split.
+  std::copy(values.begin(), values.end(), mul_ + part.part.group * form_.k);
 }
 
 // ---- quantize ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ void plan(const Config& config, const Form& form, const sdk::Layer& layer, sdk::
 
 /// Errors (thrown): LS_INVALID_CHECKPOINT for weights that aren't finite, values that are no
 /// element, codes or scale bytes that are NaN, outer scales that no format allows, and smoothing
-/// scales that aren't finite and positive (in the load dtype too) or differ between fused parts.
+/// scales that aren't finite and positive (in the load dtype too).
 class Session {
  public:
   Session(const Config& config, const sdk::Layer& layer, const sdk::Begin& begin);
@@ -44,7 +44,6 @@ class Session {
   std::once_flag residents_read_;
   std::vector<float> own_outer_, own_mul_;  // decode: nothing of them is stored
   std::vector<uint8_t> own_scales_;
-  std::vector<bool> mul_read_;  // by group
   float* outer_ = nullptr;
   float* mul_ = nullptr;
   uint8_t* scales_ = nullptr;
