@@ -7,6 +7,7 @@
 #include <deque>
 #include <iterator>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <set>
 #include <system_error>
@@ -67,17 +68,27 @@ class Engine {
     progress(0);
     std::vector<std::thread> threads;
     try {
-      for (unsigned i = 1; i < flow_.workers; ++i) threads.emplace_back([this] { work(); });
+      for (unsigned i = 1; i < flow_.workers; ++i) threads.emplace_back([this] { work_guarded(); });
     } catch (const std::system_error&) {
       // Fewer threads than planned do the same work.
     }
-    work();
+    work_guarded();
     for (std::thread& thread : threads) thread.join();
     if (error_) return *std::move(error_);
     return totals_;
   }
 
  private:
+  /// Nothing may leave a thread: what the library throws for want of memory ends the load.
+  void work_guarded() {
+    try {
+      work();
+    } catch (const std::bad_alloc&) {
+      std::lock_guard lock(mutex_);
+      fail(Error{Code::resource, "out of memory", "", "found none left while loading", ""});
+    }
+  }
+
   void work() {
     std::unique_lock lock(mutex_);
     while (true) {

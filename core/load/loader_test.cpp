@@ -54,6 +54,10 @@ TEST_F(Embedding, ExampleModelLoadsQuantizedAsPlanned) {
   ASSERT_TRUE(config.ok()) << config.error().text();
   auto model = load(*config);
   ASSERT_NE(model, nullptr);
+  const load::Report& report = model->report();
+  uint64_t predicted = report.predicted_peak_host, measured = report.measured_peak_host;
+  EXPECT_LE(measured, predicted + std::max<uint64_t>(predicted / 50, 16u << 20));
+  EXPECT_LE(predicted, measured + std::max<uint64_t>(measured / 10, 64u << 20));
   const plan::Plan& plan = model->plan();
   const plan::LayerPlan* layer = first(plan, plan::Decision::quantize);
   ASSERT_NE(layer, nullptr);
