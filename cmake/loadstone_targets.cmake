@@ -1,9 +1,11 @@
 # How targets of this project are made. A folder's CMakeLists.txt is a few calls of these.
 
+# Paths below the project count as relative, so that another clone finds the same cache entries.
 find_program(LOADSTONE_CCACHE ccache)
 if(LOADSTONE_CCACHE)
-  set(CMAKE_C_COMPILER_LAUNCHER ${LOADSTONE_CCACHE})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${LOADSTONE_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+    CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${LOADSTONE_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
 endif()
 
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)

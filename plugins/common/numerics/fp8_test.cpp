@@ -118,9 +118,9 @@ TEST(Fp8Kernels, EveryLevelComputesTheSameBits) {
       fp8_fixed_row(x.data(), 0.3f, fixed.data(), n, cpu);
       fp8_groups(x.data(), 32, groups.data(), scales.data(), n, cpu);
       EXPECT_EQ(codes, codes0);
-      EXPECT_EQ(std::memcmp(token.data(), token0.data(), n * 4), 0);
-      EXPECT_EQ(std::memcmp(fixed.data(), fixed0.data(), n * 4), 0);
-      EXPECT_EQ(std::memcmp(groups.data(), groups0.data(), n * 4), 0);
+      EXPECT_TRUE(n == 0 || std::memcmp(token.data(), token0.data(), n * 4) == 0);
+      EXPECT_TRUE(n == 0 || std::memcmp(fixed.data(), fixed0.data(), n * 4) == 0);
+      EXPECT_TRUE(n == 0 || std::memcmp(groups.data(), groups0.data(), n * 4) == 0);
       EXPECT_EQ(scales, scales0);
     }
   }
