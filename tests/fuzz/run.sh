@@ -7,13 +7,13 @@ cd "$(dirname "$0")/../.."
 
 seconds=${1:-60}
 shift || true
-cmake --preset fuzz >/dev/null
-cmake --build --preset fuzz -j "$(nproc)"
-
 targets=("$@")
 if [ ${#targets[@]} = 0 ]; then
-  for program in build/fuzz/bin/fuzz_*; do targets+=("${program##*/fuzz_}"); done
+  for source in tests/fuzz/*.cpp; do targets+=("$(basename "$source" .cpp)"); done
 fi
+cmake --preset fuzz >/dev/null
+cmake --build --preset fuzz -j "$(nproc)" --target "${targets[@]/#/fuzz_}"
+
 for target in "${targets[@]}"; do
   corpus=build/fuzz/corpus/$target
   mkdir -p "$corpus"
@@ -21,7 +21,7 @@ for target in "${targets[@]}"; do
   [ -d "$seeds" ] || seeds=
   log=build/fuzz/$target.log
   # A finding ends the run with a non-zero status and leaves its input beside the log.
-  if ! build/fuzz/bin/fuzz_"$target" -max_total_time="$seconds" -max_len=65536 -timeout=5 \
+  if ! build/fuzz/bin/fuzz_"$target" -max_total_time="$seconds" -max_len=65536 -timeout=25 \
       -rss_limit_mb=2048 -artifact_prefix="build/fuzz/$target-" -print_final_stats=1 \
       "$corpus" $seeds >"$log" 2>&1; then
     tail -40 "$log" >&2
