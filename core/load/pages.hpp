@@ -20,8 +20,11 @@ namespace loadstone::load {
 /// use it at once.
 class CheaperWay {
  public:
-  /// 0 or 1.
-  int choose();
+  struct Choice {
+    int way = 0;         // 0 or 1
+    bool trial = false;  // only to measure: says nothing about what comes next
+  };
+  Choice choose();
   /// `seconds` that `nbytes` took in that way.
   void learn(int way, double seconds, uint64_t nbytes);
 
@@ -47,17 +50,22 @@ class SlabPages {
   /// Reads straight to their place are cut at multiples of this in memory.
   static constexpr uint64_t kWindowNbytes = 4u << 20;
 
-  /// A private mapping that begins on a page.
+  /// A private mapping that begins on a page; nobody writes to it yet.
   void add(std::byte* at, uint64_t nbytes);
   /// Every window that the range touches is brought in unless it was before.
   void prepare(std::byte* at, uint64_t nbytes);
 
  private:
+  // Advice on a page size takes the address space's lock for writing, which stops the faults of all
+  // threads: it is given to so many windows at once.
+  static constexpr uint64_t kRegionWindows = 32;
+
   struct Slab {
     uintptr_t begin = 0, end = 0;
     std::unique_ptr<std::atomic<bool>[]> done;  // a window each, from the one that holds begin
+    std::unique_ptr<std::atomic<int>[]> way;    // a region each, from the one that holds begin
   };
-  void bring(uintptr_t begin, uintptr_t end);
+  void bring(Slab& slab, uintptr_t window);
 
   std::vector<Slab> slabs_;
   CheaperWay way_;  // 0: huge pages, 1: small ones

@@ -15,7 +15,7 @@ TEST(CheaperWay, TriesBothThenKeepsTheCheaper) {
   CheaperWay way;
   int chosen[2] = {0, 0};
   for (int i = 0; i < 1000; ++i) {
-    int one = way.choose();
+    int one = way.choose().way;
     ++chosen[one];
     way.learn(one, one == 0 ? 5.0 : 0.5, 1);
   }
@@ -25,20 +25,20 @@ TEST(CheaperWay, TriesBothThenKeepsTheCheaper) {
 
 TEST(CheaperWay, WaitsForNoMeasurement) {
   CheaperWay way;
-  EXPECT_EQ(way.choose(), 0);
-  EXPECT_EQ(way.choose(), 1);  // another thread, while the first way still runs
-  EXPECT_EQ(way.choose(), 1);
+  EXPECT_EQ(way.choose().way, 0);
+  EXPECT_EQ(way.choose().way, 1);  // another thread, while the first way still runs
+  EXPECT_EQ(way.choose().way, 1);
   way.learn(1, 1.0, 1);
-  EXPECT_EQ(way.choose(), 1);
+  EXPECT_EQ(way.choose().way, 1);
   way.learn(0, 0.2, 1);
-  EXPECT_EQ(way.choose(), 0);
+  EXPECT_EQ(way.choose().way, 0);
 }
 
 TEST(CheaperWay, FollowsWhenCostsTurn) {
   CheaperWay way;
   int last = 0;
   for (int i = 0; i < 200; ++i) {
-    last = way.choose();
+    last = way.choose().way;
     bool early = i < 50;
     way.learn(last, (last == 0) == early ? 0.1 : 1.0, 1);
   }
