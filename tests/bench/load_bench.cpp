@@ -199,11 +199,11 @@ Status run(const Options& options) {
   unsigned threads = plan->flow.workers;
   std::shared_ptr<const loadstone::plan::Plan> online;
   if (!options.quantization.empty()) {
-    std::string text = fmt::format(
-        "version: 1\nmodel: {}\nrules: [{{kind: linear, use: {{method: {}}}}}]\nload: {{threads: "
-        "{}}}\n",
-        path, options.quantization, options.threads);
+    std::string text =
+        fmt::format("version: 1\nmodel: {}\nrules: [{{kind: linear, use: {{method: {}}}}}]\n", path,
+                    options.quantization);
     LS_TRY(auto quantized, loader.parse_config(text, "bench.yaml"));
+    quantized.load.threads = options.threads;
     LS_TRY(online, loader.plan(quantized));
   }
 
