@@ -34,6 +34,7 @@ for file in /usr/local/share/ca-certificates /etc/ssl; do
 done
 bind /proc /proc
 bind /dev /dev
+bind /dev/pts /dev/pts
 
 git clone -q "file://$project" "$root/root/loadstone"
 shared=${LOADSTONE_SHARED:-$project/../shared}
