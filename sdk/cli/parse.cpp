@@ -18,10 +18,13 @@ Error rejected(const std::string& what, const std::string& where, std::string de
 }
 
 /// A flag that must be given, checked by us so that a misspelt one is named instead.
+/// Its value may be empty when `value` is null.
 struct Required {
   CLI::App* command;
   std::string name;
   const std::string* value;
+
+  bool missing() const { return value ? value->empty() : command->count(name) == 0; }
 };
 
 /// All of a command line: the parser and the values it fills.
@@ -50,6 +53,10 @@ struct Parser {
 
   void need(CLI::App* sub, std::string name, const std::string& value) {
     required.push_back({sub, std::move(name), &value});
+  }
+
+  void need(CLI::App* sub, std::string name) {
+    required.push_back({sub, std::move(name), nullptr});
   }
 };
 
@@ -191,7 +198,7 @@ void add_generate(Parser& p) {
   sub->add_option("--save-latents", o.save_latents, "Write the initial latents")->type_name("FILE");
   sub->add_option("--trace", o.trace, "Write token ids, embeddings, velocities, latents")
       ->type_name("FILE");
-  p.need(sub, "--prompt", o.prompt);
+  p.need(sub, "--prompt");
   p.need(sub, "--output", o.output);
 }
 
@@ -374,6 +381,23 @@ std::string help_of(const CLI::App* command) {
   return command->help(command->get_parent() ? full_name(command->get_parent()) : "");
 }
 
+/// The words after the program's name, last first, as CLI11 takes them. "--flag=" gives an empty
+/// value here, where CLI11 would take the next word.
+std::vector<std::string> reversed_words(int argc, const char* const* argv) {
+  std::vector<std::string> words;
+  for (int i = argc - 1; i > 0; --i) {
+    const std::string word = argv[i];
+    const size_t equals = word.find('=');
+    if (word.starts_with("--") && equals + 1 == word.size()) {
+      words.push_back("");
+      words.push_back(word.substr(0, equals));
+    } else {
+      words.push_back(word);
+    }
+  }
+  return words;
+}
+
 Result<Invocation> finish(Parser& p) {
   for (CLI::App* app = &p.app;;) {
     const auto extras = app->remaining(false);
@@ -383,7 +407,7 @@ Result<Invocation> finish(Parser& p) {
   }
   CLI::App* command = active(&p.app);
   for (const Required& item : p.required) {
-    if (item.command != command || !item.value->empty()) continue;
+    if (item.command != command || !item.missing()) continue;
     return rejected(
         "argument missing", full_name(command),
         "found no " + item.name + ", expected one; see " + full_name(command) + " --help");
@@ -409,7 +433,7 @@ Result<Invocation> parse_command_line(int argc, const char* const* argv) {
   add_compare(p);
   add_plugin_commands(p);
   try {
-    p.app.parse(argc, argv);
+    p.app.parse(reversed_words(argc, argv));
   } catch (const CLI::CallForVersion&) {
     return Invocation{PrintText{std::string(kVersion) + "\n"}};
   } catch (const CLI::CallForHelp&) {
