@@ -50,10 +50,6 @@ Result<WeightRows> WeightRows::open(const plan::Plan& plan, const plan::LayerPla
   }
   rows.columns_ = layer.in;
   for (uint32_t i = 0; i < layer.method_stored; ++i) {
-    if (layer.stored[i].packed_nbytes != 0) {
-      return of_layer(shape, Code::internal, "layer can't be dequantized",
-                      "found a kernel's layout, expected canonical tensors");
-    }
     ls_buffer buffer{};
     buffer.struct_size = sizeof(buffer);
     buffer.place = LS_PLACE_HOST;

@@ -12,8 +12,8 @@ namespace loadstone::load {
 /// A layer with its stored tensors in memory. Plan and bytes must outlive it. Threads: const.
 class WeightRows {
  public:
-  /// `stored`: parallel to the layer plan's; canonical forms.
-  /// Errors: unsupported (the method has no dequantize), internal (a packed tensor).
+  /// `stored`: parallel to the layer plan's; canonical forms, also of those that the plan packs.
+  /// Errors: unsupported (the method has no dequantize), internal.
   static Result<WeightRows> open(const plan::Plan& plan, const plan::LayerPlan& layer,
                                  std::vector<const std::byte*> stored);
 

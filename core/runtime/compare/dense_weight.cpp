@@ -34,60 +34,42 @@ Result<std::optional<DenseWeight>> DenseWeight::of(const load::LoadedModel& mode
     return std::optional(std::move(weight));
   }
   if (planned.config->method().table().dequantize == nullptr) return std::optional<DenseWeight>();
-  weight.view_ = std::make_unique<plan::LayerView>(model.plan(), planned);
-  LS_CHECK(weight.make_canonical());
+  LS_TRY(std::vector<const std::byte*> stored, weight.canonical());
+  LS_TRY(load::WeightRows rows, load::WeightRows::open(model.plan(), planned, std::move(stored)));
+  weight.rows_ = std::make_unique<load::WeightRows>(std::move(rows));
   return std::optional(std::move(weight));
 }
 
-std::vector<ls_buffer> DenseWeight::buffers() const {
-  std::vector<ls_buffer> out;
+/// Tensors in a kernel's own layout are brought back to the method's.
+Result<std::vector<const std::byte*>> DenseWeight::canonical() {
+  unpacked_.resize(plan_->method_stored);
+  std::vector<const std::byte*> out;
+  const plan::LayerView view(model_->plan(), *plan_);
+  const plugin::Method& method = plan_->config->method();
   for (uint32_t i = 0; i < plan_->method_stored; ++i) {
-    auto* canonical = const_cast<std::byte*>(unpacked_[i].data());
-    out.push_back(buffer_of(unpacked_[i].empty() ? model_->stored(layer_, i) : canonical,
-                            plan_->stored[i].nbytes));
+    const plan::Stored& stored = plan_->stored[i];
+    if (stored.packed_nbytes == 0) {
+      out.push_back(model_->stored(layer_, i));
+      continue;
+    }
+    unpacked_[i].resize(stored.nbytes);
+    const ls_buffer plain = buffer_of(unpacked_[i].data(), stored.nbytes);
+    const ls_buffer packed = buffer_of(model_->stored(layer_, i), stored.packed_nbytes);
+    const int32_t status = plugin::call_plugin([&] {
+      return method.table().repack(plan_->config->handle(), &view.get(), stored.packed_wish, 1,
+                                   &plain, &packed, nullptr);
+    });
+    LS_CHECK(plugin::check_call(status, method, "repack", model_->plan().layer_of(*plan_).path));
+    out.push_back(unpacked_[i].data());
   }
   return out;
 }
 
-/// Tensors in a kernel's own layout are brought back to the method's.
-Status DenseWeight::make_canonical() {
-  unpacked_.resize(plan_->method_stored);
-  const plugin::Method& method = plan_->config->method();
-  for (uint32_t i = 0; i < plan_->method_stored; ++i) {
-    const plan::Stored& stored = plan_->stored[i];
-    if (stored.packed_nbytes == 0) continue;
-    unpacked_[i].resize(stored.nbytes);
-    const ls_buffer canonical = buffer_of(unpacked_[i].data(), stored.nbytes);
-    const ls_buffer packed = buffer_of(model_->stored(layer_, i), stored.packed_nbytes);
-    const int32_t status = plugin::call_plugin([&] {
-      return method.table().repack(plan_->config->handle(), &view_->get(), stored.packed_wish, 1,
-                                   &canonical, &packed, nullptr);
-    });
-    LS_CHECK(plugin::check_call(status, method, "repack", model_->plan().layer_of(*plan_).path));
-  }
-  return {};
-}
-
-Result<std::vector<float>> DenseWeight::rows(uint32_t group, uint64_t begin, uint64_t count) const {
-  if (view_ == nullptr) return kept_rows(group, begin, count);
+Result<std::vector<float>> DenseWeight::rows(uint32_t group, uint64_t begin, uint64_t count,
+                                             ThreadPool& pool) const {
+  if (rows_ == nullptr) return kept_rows(group, begin, count);
   std::vector<float> out(count * in_);
-  const std::vector<ls_buffer> stored = buffers();
-  std::vector<const ls_buffer*> pointers;
-  for (const ls_buffer& buffer : stored) pointers.push_back(&buffer);
-  ls_rows request{};
-  request.struct_size = sizeof(request);
-  request.group = group;
-  request.place = LS_PLACE_HOST;
-  request.note = plan_->note;
-  request.row_begin = begin;
-  request.row_count = count;
-  request.stored = pointers.data();
-  request.stored_count = pointers.size();
-  request.out = out.data();
-  const plugin::Method& method = plan_->config->method();
-  const int32_t status = plugin::call_plugin(
-      [&] { return method.table().dequantize(plan_->config->handle(), &view_->get(), &request); });
-  LS_CHECK(plugin::check_call(status, method, "dequantize", model_->plan().layer_of(*plan_).path));
+  LS_CHECK(rows_->read(group, begin, count, /*fold=*/true, out, pool));
   return out;
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/result.hpp"
 #include "load/loaded_model.hpp"
+#include "load/rows.hpp"
 
 namespace loadstone::compare {
 
@@ -22,21 +23,21 @@ class DenseWeight {
   uint32_t groups() const { return groups_; }
   /// [count, in] of a group, from row `begin`: what the layer multiplies with, an input scale
   /// folded in.
-  Result<std::vector<float>> rows(uint32_t group, uint64_t begin, uint64_t count) const;
+  Result<std::vector<float>> rows(uint32_t group, uint64_t begin, uint64_t count,
+                                  ThreadPool& pool) const;
 
  private:
   DenseWeight(const load::LoadedModel& model, uint32_t layer);
-  Status make_canonical();
+  Result<std::vector<const std::byte*>> canonical();
   Result<std::vector<float>> kept_rows(uint32_t group, uint64_t begin, uint64_t count) const;
-  std::vector<ls_buffer> buffers() const;
 
   const load::LoadedModel* model_;
   const plan::LayerPlan* plan_;
   uint32_t layer_;
   uint64_t out_ = 0, in_ = 0;
   uint32_t groups_ = 1;
-  uint32_t kept_ = 0;  // index of the plain weight of a kept layer
-  std::unique_ptr<plan::LayerView> view_;
+  uint32_t kept_ = 0;                             // index of the plain weight of a kept layer
+  std::unique_ptr<load::WeightRows> rows_;        // of a quantized layer
   std::vector<std::vector<std::byte>> unpacked_;  // canonical bytes of packed tensors, by index
 };
 

@@ -91,7 +91,7 @@ figcaption{font-size:.85rem}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-size:.85rem;padding-bottom:.3rem}
 th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
-td.n,th.n{text-align:right}.yes{color:var(--good)}.no{color:var(--bad)}
+td.n,th.n{text-align:right}.yes,.no{white-space:nowrap}.yes{color:var(--good)}.no{color:var(--bad)}
 code{font:13px ui-monospace,monospace;overflow-wrap:anywhere}
 .bar{background:var(--line);height:.6rem;min-width:6rem;margin-top:.4rem}
 .bar i{display:block;height:100%;background:var(--bar)}

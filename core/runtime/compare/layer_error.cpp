@@ -31,7 +31,8 @@ std::map<std::pair<std::string, std::string>, uint32_t> layers_by_name(const pla
 }
 
 Result<std::optional<double>> difference(const load::LoadedModel& candidate, uint32_t layer,
-                                         const load::LoadedModel& reference, uint32_t other) {
+                                         const load::LoadedModel& reference, uint32_t other,
+                                         ThreadPool& pool) {
   const std::optional<double> unknown;
   LS_TRY(const auto mine, DenseWeight::of(candidate, layer));
   LS_TRY(const auto theirs, DenseWeight::of(reference, other));
@@ -44,8 +45,8 @@ Result<std::optional<double>> difference(const load::LoadedModel& candidate, uin
   for (uint32_t group = 0; group < mine->groups(); ++group) {
     for (uint64_t row = 0; row < mine->out(); row += step) {
       const uint64_t count = std::min(step, mine->out() - row);
-      LS_TRY(const auto found, mine->rows(group, row, count));
-      LS_TRY(const auto expected, theirs->rows(group, row, count));
+      LS_TRY(const auto found, mine->rows(group, row, count, pool));
+      LS_TRY(const auto expected, theirs->rows(group, row, count, pool));
       error.add(expected, found);
     }
   }
@@ -73,6 +74,7 @@ Result<std::vector<LayerError>> weight_errors(const load::LoadedModel& candidate
                                               const load::LoadedModel& reference) {
   const plan::Plan& plan = candidate.plan();
   const auto others = layers_by_name(reference.plan());
+  ThreadPool pool(usable_threads());
   std::vector<LayerError> out;
   for (uint32_t i = 0; i < plan.layers.size(); ++i) {
     const plan::LayerPlan& layer = plan.layers[i];
@@ -80,7 +82,7 @@ Result<std::vector<LayerError>> weight_errors(const load::LoadedModel& candidate
     out.push_back({component_of(plan, layer), plan.layer_of(layer).path, layer.method, {}, {}});
     const auto other = others.find({out.back().component, out.back().layer});
     if (other == others.end()) continue;
-    LS_TRY(out.back().weight, difference(candidate, i, reference, other->second));
+    LS_TRY(out.back().weight, difference(candidate, i, reference, other->second, pool));
   }
   return out;
 }
