@@ -3,6 +3,7 @@
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/upsample_nearest2d.h>
+#include <ATen/ops/zeros.h>
 
 #include "base/text.hpp"
 #include "common/causal_blocks.hpp"
@@ -35,8 +36,12 @@ struct UpStage {
   std::vector<ResidualBlock> blocks;
   std::optional<FrameConv> doubling;
 
-  at::Tensor operator()(at::Tensor x) const {
-    for (const ResidualBlock& block : blocks) x = block(x);
+  /// Undefined when the run is stopped.
+  at::Tensor operator()(at::Tensor x, const runtime::RunState& state) const {
+    for (const ResidualBlock& block : blocks) {
+      if (state.stopped()) return {};
+      x = block(x);
+    }
     if (!doubling) return x;
     return (*doubling)(at::upsample_nearest2d(x, {x.size(2) * 2, x.size(3) * 2}));
   }
@@ -60,9 +65,13 @@ struct Decoder {
   ChannelNorm norm_out;
   FrameConv conv_out;
 
-  at::Tensor operator()(const at::Tensor& latents) const {
+  /// Undefined when the run is stopped.
+  at::Tensor operator()(const at::Tensor& latents, const runtime::RunState& state) const {
     at::Tensor x = mid(conv_in(post_quant(latents)));
-    for (const UpStage& stage : stages) x = stage(x);
+    for (const UpStage& stage : stages) {
+      x = stage(x, state);
+      if (!x.defined()) return x;
+    }
     return conv_out(norm_out(x, true));
   }
 };
@@ -159,6 +168,7 @@ struct CausalVae::Networks {
   LatentStatistics statistics;
   int64_t channels = 0;
   int64_t scale = 1;
+  std::shared_ptr<runtime::RunState> state;
 };
 
 Result<CausalVae> CausalVae::open(runtime::Weights& weights) {
@@ -176,6 +186,7 @@ Result<CausalVae> CausalVae::open(runtime::Weights& weights) {
   LS_TRY(const auto multipliers, runtime::config_counts(config, "dim_mult"));
   LS_TRY(const int64_t blocks, runtime::config_count(config, "num_res_blocks"));
   auto networks = std::make_unique<Networks>();
+  networks->state = weights.state();
   LS_TRY(networks->channels, runtime::config_count(config, "z_dim"));
   const size_t stages = multipliers.size();
   networks->scale = int64_t{1} << (stages - 1);
@@ -194,7 +205,11 @@ CausalVae& CausalVae::operator=(CausalVae&&) noexcept = default;
 CausalVae::~CausalVae() = default;
 
 at::Tensor CausalVae::decode(const at::Tensor& latents) const {
-  return at::clamp((*networks_->decoder)(latents), -1.0, 1.0);
+  const at::Tensor pictures = (*networks_->decoder)(latents, *networks_->state);
+  if (pictures.defined()) return at::clamp(pictures, -1.0, 1.0);
+  return at::zeros(
+      {latents.size(0), 3, latents.size(2) * networks_->scale, latents.size(3) * networks_->scale},
+      latents.options());
 }
 
 Encoded CausalVae::encode(const at::Tensor& pictures) const {

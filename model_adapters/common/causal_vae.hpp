@@ -29,7 +29,8 @@ class CausalVae {
   CausalVae& operator=(CausalVae&&) noexcept;
   ~CausalVae();
 
-  /// Latents [B, z, h, w] (not normalized) → pictures [B, 3, 8h, 8w] in -1..1.
+  /// Latents [B, z, h, w] (not normalized) → pictures [B, 3, 8h, 8w] in -1..1; zeros when the run
+  /// is stopped.
   at::Tensor decode(const at::Tensor& latents) const;
   /// Pictures [B, 3, H, W] in -1..1 → moments. Requires has_encoder().
   Encoded encode(const at::Tensor& pictures) const;

@@ -195,20 +195,22 @@ TEST_F(PipelineTest, RejectsLatentsOfOtherPictures) {
             "pictures");
 }
 
-TEST_F(PipelineTest, CancelsBetweenStepsAndWritesNothing) {
+TEST_F(PipelineTest, CancelsBetweenStepsAndInTheDecoderAndWritesNothing) {
   Pipeline pipeline = open();
-  CancelToken token;
-  RunControl control;
-  control.cancel = &token;
-  control.progress = [&](const ProgressEvent& event) {
-    if (event.done == 2) token.cancel();
-  };
   GenerateOptions options = small();
   options.output = at("x.png");
-  auto out = pipeline.generate(options, control);
-  ASSERT_FALSE(out.ok());
-  EXPECT_EQ(out.error().code, Code::cancelled);
-  EXPECT_EQ(entries(), 0u);
+  for (const bool after_the_last_step : {false, true}) {
+    CancelToken token;
+    RunControl control;
+    control.cancel = &token;
+    control.progress = [&](const ProgressEvent& event) {
+      if (event.done == (after_the_last_step ? event.total : 2)) token.cancel();
+    };
+    auto out = pipeline.generate(options, control);
+    ASSERT_FALSE(out.ok());
+    EXPECT_EQ(out.error().code, Code::cancelled);
+    EXPECT_EQ(entries(), 0u);
+  }
   // The next run isn't affected.
   EXPECT_EQ(draw(pipeline, options).files.size(), 1u);
 }
