@@ -33,6 +33,7 @@ struct Field {
   std::vector<std::string> choices;  // allowed texts; empty: any
   std::optional<double> low, high;   // inclusive, for integers and numbers (and items of lists)
   bool declared_only = false;        // only a checkpoint's declaration may set it
+  bool user_wins = false;            // a user's value beats a declared one
 };
 
 /// Schema of one method. `aliases` fold case and '-'/'_' like the canonical name does.

@@ -25,12 +25,10 @@ Status collect(const Node& config, const std::string& scope, const std::string& 
       LS_CHECK(collect(value, scope.empty() ? key : scope + "." + key, path, out));
       continue;
     }
-    if (value.is_null()) continue;
-    if (!value.is_map()) {
-      return Error{Code::invalid_checkpoint, "quantization_config rejected", value.mark().text(),
-                   fmt::format("found {}, expected a map", value.describe())};
+    LS_TRY(Node declared, declared_map(value, path));
+    if (!declared.is_null()) {
+      out.push_back({std::string(kConfigKey), path, scope, std::move(declared)});
     }
-    out.push_back({std::string(kConfigKey), path, scope, value});
   }
   return {};
 }
@@ -133,6 +131,20 @@ Node scaled_fp8_markers(const Component& component) {
 }
 
 }  // namespace
+
+Result<Node> declared_map(const Node& value, const std::string& path) {
+  if (value.is_null() || (value.is_map() && value.entries().empty())) return Node();
+  if (value.is_map()) return value;
+  if (value.is_text()) {
+    Node map = Node::of_map({{"quant_method", value}});
+    map.set_mark(value.mark());
+    return map;
+  }
+  const std::string place = value.mark().text();
+  return Error{Code::invalid_checkpoint, "quantization_config rejected",
+               place.empty() ? path : place,
+               fmt::format("found {}, expected a map or a method's name", value.describe())};
+}
 
 Result<std::vector<Declaration>> declarations_of_config(const Node& config,
                                                         const std::string& path) {

@@ -12,8 +12,13 @@ namespace loadstone::formats {
 inline constexpr uint64_t kMaxConfigNbytes = 16u << 20;
 inline constexpr uint64_t kMaxDescriptionNbytes = 64u << 20;
 
+/// A declaration as a map: a text is a method's name ({"quant_method": text}); null for null and
+/// for an empty map, which say nothing. Errors: invalid_checkpoint (another kind; `path` without a
+/// mark).
+Result<Node> declared_map(const Node& value, const std::string& path);
+
 /// `quantization_config` of a config.json, wherever it stands in it (top, "text_config",
-/// "thinker_config.text_config", …). An error when it is there and no map.
+/// "thinker_config.text_config", …). Errors as declared_map.
 Result<std::vector<Declaration>> declarations_of_config(const Node& config,
                                                         const std::string& path);
 

@@ -43,11 +43,26 @@ TEST_F(DeclarationsTest, InConfigWhereverTheyStand) {
                                   "{\"quant_method\":\"gptq\",\"quantization_config\":{}}"));
 }
 
+TEST_F(DeclarationsTest, ATextNamesAMethodAndAnEmptyMapSaysNothing) {
+  folder_.weights("model.safetensors", {"a"});
+  folder_.write("config.json", R"({"quantization_config":"mxfp8"})");
+  const auto opened = folder_.open();
+  ASSERT_TRUE(opened.ok()) << opened.error().text();
+  const auto& declarations = opened->components.at(0).declarations;
+  ASSERT_EQ(declarations.size(), 1u);
+  EXPECT_EQ(declarations[0].value.to_json(), R"({"quant_method":"mxfp8"})");
+  folder_.write("config.json", R"({"quantization_config":{}})");
+  const auto empty = folder_.open();
+  ASSERT_TRUE(empty.ok()) << empty.error().text();
+  EXPECT_TRUE(empty->components.at(0).declarations.empty());
+}
+
 TEST_F(DeclarationsTest, S34_ADeclarationIsAMap) {
   folder_.weights("model.safetensors", {"a"});
-  folder_.write("config.json", R"({"quantization_config":"fp8"})");
+  folder_.write("config.json", R"({"quantization_config":[1]})");
   EXPECT_EQ(folder_.error(),
-            "quantization_config rejected: config.json:1:24: found \"fp8\", expected a map");
+            "quantization_config rejected: config.json:1:24: found a list of 1, expected a map or "
+            "a method's name");
   folder_.write("config.json", "{}");
   folder_.write("hf_quant_config.json", "[]");
   EXPECT_EQ(

@@ -68,7 +68,10 @@ class Router {
     std::vector<bool> declared;
     for (const auto& one : declared_) declared.push_back(one.has_value());
     entries_ = resolve_entries(graph_, quantization_, declared, notes_, problems_);
-    for (size_t i = 0; i < entries_.size(); ++i) check_agreement(i);
+    for (size_t i = 0; i < entries_.size(); ++i) {
+      if (!declared_[i]) continue;
+      check_agreement(graph_.components[i].name, *declared_[i], entries_[i].whole, problems_);
+    }
     std::vector<Routed> out;
     if (problems_.empty()) {
       out.reserve(graph_.layers.size());
@@ -98,26 +101,6 @@ class Router {
       declared_.push_back(std::move(one));
     }
     return {};
-  }
-
-  /// A map's or flat entry against what the component itself declares.
-  void check_agreement(size_t component) {
-    const auto& declared = declared_[component];
-    const Entry& entry = entries_[component].whole;
-    if (!declared || !entry.given) return;
-    const std::string& name = graph_.components[component].name;
-    if (!entry.choice) {
-      problems_.add(
-          "configuration disagrees with the checkpoint", entry.mark,
-          "found " +
-              (entry.key == "none" ? std::string("\"none\"") : "null for " + quoted(entry.key)) +
-              ", expected " + declared->method() + " as " + declared->where() + " declares for " +
-              quoted(name) + " (a rule with use: keep decodes its layers)");
-    } else if (config::fold_name(entry.choice->method) != config::fold_name(declared->method())) {
-      problems_.add("configuration disagrees with the checkpoint", entry.mark,
-                    "found " + entry.choice->method + " for " + quoted(name) + ", expected " +
-                        declared->method() + " as " + declared->where() + " declares");
-    }
   }
 
   Routed decide(const graph::Layer& layer) {
@@ -214,14 +197,15 @@ class Router {
     out.choice = choice;
     if (serialized && declared) {
       out.from_declaration = true;
-      out.choice = merged(declared->choice(names), declared->where(), choice);
+      out.choice = merged(declared->choice(names), declared->schema(), declared->where(), choice);
       out.reason += ", as " + declared->where() + " declares";
     }
   }
 
-  ChoicePtr merged(const ChoicePtr& declared, const std::string& where, const ChoicePtr& user) {
+  ChoicePtr merged(const ChoicePtr& declared, const config::MethodSchema& schema,
+                   const std::string& where, const ChoicePtr& user) {
     auto& made = merged_[{declared.get(), user.get()}];
-    if (!made) made = merge_fields(*declared, where, *user, problems_);
+    if (!made) made = merge_fields(*declared, schema, where, *user, problems_);
     return made;
   }
 

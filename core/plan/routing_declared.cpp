@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/text.hpp"
+#include "config/choice.hpp"
 
 namespace loadstone::plan {
 namespace {
@@ -105,6 +106,43 @@ Error refused(const formats::Declaration& declaration, const Signature& signatur
   return error;
 }
 
+/// A declaration may name its method by either key, or by both alike.
+Status one_method(const formats::Declaration& declaration) {
+  const std::string first = text_at(declaration.value, "method");
+  const std::string second = text_at(declaration.value, "quant_method");
+  if (first.empty() || second.empty() || config::fold_name(first) == config::fold_name(second)) {
+    return {};
+  }
+  return Error{Code::invalid_checkpoint,
+               "method declared twice",
+               declaration.path + ": " + declaration.origin,
+               "found method " + quoted(first) + " and quant_method " + quoted(second) +
+                   ", expected one of them",
+               "",
+               {}};
+}
+
+/// The claim on a declaration; a spelling that no claim has counts as the method it is an alias of.
+const plugin::Claim* claim_of(const formats::Declaration& declaration, const Signature& signature,
+                              plugin::Registry& registry) {
+  const plugin::Claim* found = registry.claim_for(declaration.origin, signature.quant_method,
+                                                  signature.format, signature.algorithm);
+  if (found || signature.quant_method.empty()) return found;
+  const auto schemas = registry.schemas();
+  const config::MethodSchema* schema =
+      schemas.ok() ? schemas->find(signature.quant_method) : nullptr;
+  if (!schema) return nullptr;
+  for (const plugin::Manifest& manifest : registry.manifests()) {
+    for (const plugin::Claim& claim : manifest.claims) {
+      if (config::fold_name(claim.method) != config::fold_name(schema->method)) continue;
+      found = registry.claim_for(declaration.origin, claim.quant_method, signature.format,
+                                 signature.algorithm);
+      if (found) return found;
+    }
+  }
+  return nullptr;
+}
+
 void add_pattern(config::PatternSet& set, uint32_t style, std::string_view pattern, uint32_t id,
                  Status* status) {
   switch (style) {
@@ -140,6 +178,8 @@ Result<Declared> Declared::make(const graph::GraphComponent& component,
                                 const config::MethodSchema& schema) {
   Declared out;
   out.where_ = declaration.path + ": " + declaration.origin;
+  out.schema_ = schema;
+  LS_CHECK(out.check_values(reading));
   out.base_ = std::make_shared<config::MethodChoice>();
   out.base_->method = schema.method;
   out.base_->declaration_form = true;
@@ -170,6 +210,21 @@ Result<Declared> Declared::make(const graph::GraphComponent& component,
   }
   out.reading_ = std::move(reading);
   return out;
+}
+
+Status Declared::check_values(const plugin::DeclarationReading& reading) const {
+  config::Problems problems;
+  for (const plugin::DeclaredField& declared : reading.fields) {
+    for (const config::Field& field : schema_.fields) {
+      if (field.name == declared.name && !declared.value.is_null()) {
+        config::read_field(field, declared.value, problems);
+      }
+    }
+  }
+  if (problems.empty()) return {};
+  Error error = problems.take();
+  error.code = Code::invalid_checkpoint;
+  return std::move(error).at(where_);
 }
 
 bool Declared::keeps(const std::vector<uint32_t>& scopes) const {
@@ -229,14 +284,20 @@ ChoicePtr Declared::choice(const LayerNames& names) {
   return first;
 }
 
-ChoicePtr merge_fields(const config::MethodChoice& declared, const std::string& where,
-                       const config::MethodChoice& user, config::Problems& problems) {
+ChoicePtr merge_fields(const config::MethodChoice& declared, const config::MethodSchema& schema,
+                       const std::string& where, const config::MethodChoice& user,
+                       config::Problems& problems) {
+  const auto runs = [&](const std::string& name) {
+    return std::any_of(schema.fields.begin(), schema.fields.end(), [&](const config::Field& field) {
+      return field.name == name && field.user_wins;
+    });
+  };
   auto out = std::make_shared<config::MethodChoice>(declared);
   for (const auto& [name, field] : user.fields) {
     if (field.from != config::From::user || name == "ignored_layers") continue;
     auto own = out->fields.find(name);
     if (own == out->fields.end()) continue;
-    if (own->second.from != config::From::checkpoint) {
+    if (own->second.from != config::From::checkpoint || runs(name)) {
       own->second = field;
     } else if (!(own->second.value == field.value)) {
       problems.add("configuration disagrees with the checkpoint", field.value.mark(),
@@ -248,21 +309,49 @@ ChoicePtr merge_fields(const config::MethodChoice& declared, const std::string& 
   return out;
 }
 
-Result<std::optional<Declared>> declared_for(const graph::Graph& graph, uint32_t component,
-                                             const formats::Checkpoint& checkpoint,
-                                             plugin::Registry& registry,
-                                             std::vector<std::string>& notes) {
-  const graph::GraphComponent& owner = graph.components[component];
+config::MethodChoice Declared::normalized() const {
+  config::MethodChoice out = *base_;
+  const auto list = out.fields.find("ignored_layers");
+  if (list == out.fields.end()) return out;
+  std::vector<Node> kept;
+  for (const plugin::DeclaredScope& scope : reading_.scopes) {
+    if (scope.keep) kept.push_back(Node::of_text(scope.pattern));
+  }
+  if (!kept.empty()) list->second = {Node::of_list(std::move(kept)), config::From::checkpoint};
+  return out;
+}
+
+void check_agreement(const std::string& component, const Declared& declared, const Entry& entry,
+                     config::Problems& problems) {
+  if (!entry.given) return;
+  constexpr const char* kWhat = "configuration disagrees with the checkpoint";
+  const std::string expected = declared.method() + " as " + declared.where() + " declares";
+  if (!entry.choice) {
+    const std::string found =
+        entry.key == "none" ? std::string("\"none\"") : "null for " + quoted(entry.key);
+    problems.add(kWhat, entry.mark,
+                 "found " + found + ", expected " + expected + " for " + quoted(component) +
+                     " (a rule with use: keep decodes its layers)");
+  } else if (config::fold_name(entry.choice->method) != config::fold_name(declared.method())) {
+    problems.add(
+        kWhat, entry.mark,
+        "found " + entry.choice->method + " for " + quoted(component) + ", expected " + expected);
+  }
+}
+
+Result<std::optional<Declared>> declared_by(const graph::GraphComponent& component,
+                                            const std::vector<formats::Declaration>& declarations,
+                                            plugin::Registry& registry,
+                                            std::vector<std::string>& notes) {
   std::optional<Declared> out;
-  for (const formats::Declaration& declaration :
-       checkpoint.components[owner.checkpoint_component].declarations) {
-    if (!scope_fits(declaration.scope, owner)) continue;
+  for (const formats::Declaration& declaration : declarations) {
+    if (!scope_fits(declaration.scope, component)) continue;
     Signature signature = signature_of(declaration.value);
-    const plugin::Claim* claim = registry.claim_for(declaration.origin, signature.quant_method,
-                                                    signature.format, signature.algorithm);
+    LS_CHECK(one_method(declaration));
+    const plugin::Claim* claim = claim_of(declaration, signature, registry);
     if (out) {
       if (!claim || config::fold_name(claim->method) != config::fold_name(out->method())) {
-        notes.push_back(owner.name + ": " + declaration.path + ": " + declaration.origin +
+        notes.push_back(component.name + ": " + declaration.path + ": " + declaration.origin +
                         " not used, since " + out->where() + " declares " + out->method());
       }
       continue;
@@ -271,9 +360,18 @@ Result<std::optional<Declared>> declared_for(const graph::Graph& graph, uint32_t
     LS_TRY(plugin::DeclarationReading reading,
            registry.read_declaration(*claim, declaration.value));
     LS_TRY(plugin::Method method, registry.method(reading.method));
-    LS_TRY(out, Declared::make(owner, declaration, std::move(reading), method.schema()));
+    LS_TRY(out, Declared::make(component, declaration, std::move(reading), method.schema()));
   }
   return out;
+}
+
+Result<std::optional<Declared>> declared_for(const graph::Graph& graph, uint32_t component,
+                                             const formats::Checkpoint& checkpoint,
+                                             plugin::Registry& registry,
+                                             std::vector<std::string>& notes) {
+  const graph::GraphComponent& owner = graph.components[component];
+  return declared_by(owner, checkpoint.components[owner.checkpoint_component].declarations,
+                     registry, notes);
 }
 
 bool is_serialized(const graph::Layer& layer, const formats::Component& component) {

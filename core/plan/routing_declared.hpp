@@ -10,6 +10,7 @@
 #include "config/problems.hpp"
 #include "formats/checkpoint.hpp"
 #include "graph/graph.hpp"
+#include "plan/routing_entries.hpp"
 #include "plan/routing_names.hpp"
 #include "plugin/registry.hpp"
 
@@ -27,8 +28,12 @@ class Declared {
   const std::string& where() const {
     return where_;
   }  // "transformer/config.json: quantization_config"
+  const config::MethodSchema& schema() const { return schema_; }
   /// Fields that hold for all layers.
   const config::MethodChoice& base() const { return *base_; }
+  /// The same with the names that the declaration keeps as `ignored_layers`, as `config check`
+  /// shows it.
+  config::MethodChoice normalized() const;
 
   /// Whether the declaration quantizes a layer of these names, or any part of it.
   bool covers(const LayerNames& names) const;
@@ -38,10 +43,12 @@ class Declared {
 
  private:
   Declared() = default;
+  Status check_values(const plugin::DeclarationReading& reading) const;
   bool keeps(const std::vector<uint32_t>& scopes) const;
   std::shared_ptr<const config::MethodChoice> choice_of(const std::vector<uint32_t>& fields);
 
   std::string where_;
+  config::MethodSchema schema_;
   std::shared_ptr<config::MethodChoice> base_;
   plugin::DeclarationReading reading_;
   config::PatternSet scopes_, fields_;
@@ -49,16 +56,27 @@ class Declared {
   std::vector<std::pair<std::vector<uint32_t>, std::shared_ptr<const config::MethodChoice>>> made_;
 };
 
+/// The user's entry for a component that declares `declared`.
+/// Problems: null or "none" for it, another method.
+void check_agreement(const std::string& component, const Declared& declared, const Entry& entry,
+                     config::Problems& problems);
+
 /// The user's own fields merged into a declared choice: a field that the declaration leaves at its
-/// default takes the user's; one that it sets must be equal, else a problem. Ignore lists stay
-/// apart.
+/// default, or that only says how to run (Field::user_wins), takes the user's; another that it sets
+/// must be equal, else a problem. Ignore lists stay apart.
 std::shared_ptr<const config::MethodChoice> merge_fields(const config::MethodChoice& declared,
+                                                         const config::MethodSchema& schema,
                                                          const std::string& where,
                                                          const config::MethodChoice& user,
                                                          config::Problems& problems);
 
-/// The declaration that holds for a component of the graph, if any.
+/// The first of a component's declarations that speaks of it, if any; the others are notes.
 /// Errors: unsupported (known and refused, or claimed by no plugin), the plugin's own.
+Result<std::optional<Declared>> declared_by(const graph::GraphComponent& component,
+                                            const std::vector<formats::Declaration>& declarations,
+                                            plugin::Registry& registry,
+                                            std::vector<std::string>& notes);
+/// The same for a component of the graph.
 Result<std::optional<Declared>> declared_for(const graph::Graph& graph, uint32_t component,
                                              const formats::Checkpoint& checkpoint,
                                              plugin::Registry& registry,

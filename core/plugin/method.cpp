@@ -45,6 +45,7 @@ config::Field field_of(const ls_field& from) {
     out.high = from.high;
   }
   out.declared_only = from.declared_only != 0;
+  out.user_wins = from.user_wins != 0;
   return out;
 }
 

@@ -44,12 +44,18 @@ void read_fallback(const sdk::Values& values, Config& out) {
   std::sort(out.w4a8_steps.begin(), out.w4a8_steps.end());
 }
 
+/// Says how activations are rounded while running: the user's word beats the checkpoint's.
+constexpr ls_field of_the_run(ls_field field) {
+  field.user_wins = 1;
+  return field;
+}
+
 constexpr ls_field kFallbackLayers =
-    sdk::field(LS_FIELD_TEXTS, "w4a8_fallback_layers",
-               "layers whose activations stay e4m3, by their whole path", "[]");
+    of_the_run(sdk::field(LS_FIELD_TEXTS, "w4a8_fallback_layers",
+                          "layers whose activations stay e4m3, by their whole path", "[]"));
 constexpr ls_field kFallbackSteps =
-    sdk::field(LS_FIELD_INTEGERS, "w4a8_fallback_steps",
-               "denoising steps, from 0, at which all activations stay e4m3", "[]");
+    of_the_run(sdk::field(LS_FIELD_INTEGERS, "w4a8_fallback_steps",
+                          "denoising steps, from 0, at which all activations stay e4m3", "[]"));
 
 // ---- single scale ----------------------------------------------------------------------------
 
@@ -57,7 +63,7 @@ constexpr ls_field kSingleFields[] = {
     sdk::ignored_layers_field(),
     sdk::field(LS_FIELD_BOOL, "is_checkpoint_mxfp4_serialized",
                "the checkpoint holds mxfp4 weights; layers it holds otherwise are kept", "false"),
-    sdk::integer_field("mxfp4_scale_alg", "0: OCP; 2: UOS, which cuts less", "0", 0, 2),
+    of_the_run(sdk::integer_field("mxfp4_scale_alg", "0: OCP; 2: UOS, which cuts less", "0", 0, 2)),
     sdk::field(LS_FIELD_BOOL, "require_smooth_scale",
                "every serialized layer must have a mul_scale", "false"),
     kFallbackLayers,

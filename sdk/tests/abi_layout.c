@@ -224,7 +224,7 @@ AT(ls_field, choice_count, 40);
 AT(ls_field, low, 48);
 AT(ls_field, high, 56);
 AT(ls_field, declared_only, 64);
-AT(ls_field, reserved, 68);
+AT(ls_field, user_wins, 68);
 
 SIZE(ls_value, 64);
 AT(ls_value, struct_size, 0);

@@ -1,6 +1,7 @@
 #include "answer.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <map>
 #include <set>
@@ -8,7 +9,11 @@
 #include "base/text.hpp"
 #include "config/attention.hpp"
 #include "config/engine_keys.hpp"
+#include "formats/declarations.hpp"
 #include "plan/routing_configure.hpp"
+#include "plan/routing_resolve.hpp"
+#include "runtime/compare/metrics.hpp"
+#include "runtime/compare/variant.hpp"
 
 namespace loadstone::oracle {
 namespace {
@@ -88,9 +93,132 @@ Answer alias(const Node& input, Bench&) {
   return accepted(std::move(*folded));
 }
 
+// ---- a checkpoint's declaration ---------------------------------------------------------------
+
+const Node& at(const Node& input, const char* key) {
+  static const Node nothing;
+  const Node* value = input.find(key);
+  return value ? *value : nothing;
+}
+
+/// What `component` gets from a recorded wish and declaration; `whole`: the configuration with it.
+Answer with_declaration(const Node& wish, const Node& declaration, const std::string& component,
+                        bool whole, Bench& bench) {
+  for (const Node* one : {&wish, &declaration}) {
+    std::string missing = missing_method(*one, bench.schemas);
+    if (!missing.empty()) return pending("no plugin serves " + missing);
+  }
+  auto made = [&]() -> Result<config::QuantConfig> {
+    LS_TRY(config::QuantConfig user, config::build_quant_config(wish, Node(), bench.schemas));
+    LS_TRY(Node map, formats::declared_map(declaration, "config.json"));
+    std::vector<formats::Declaration> declared;
+    if (!map.is_null()) {
+      declared.push_back({"quantization_config", "config.json", "", std::move(map)});
+    }
+    if (whole) return plan::resolve_declared(user, component, declared, *bench.registry);
+    config::QuantConfig one;
+    LS_TRY(one.flat, plan::resolve_component(user, component, declared, *bench.registry));
+    return one;
+  }();
+  return of_config(made, bench);
+}
+
+Answer disk(const Node& input, Bench& bench) {
+  return with_declaration(at(input, "user"), at(input, "disk"), "transformer", true, bench);
+}
+
+Answer adopt(const Node& input, Bench& bench) {
+  const Node& given = at(input, "transformer_quantization_config");
+  const bool absent = given.is_text() && given.text() == "(absent)";
+  return with_declaration(at(input, "user"), absent ? Node() : given, "transformer", true, bench);
+}
+
+Answer build_later(const Node& input, Bench& bench) {
+  return with_declaration(at(input, "spec"), at(input, "checkpoint"), "transformer", true, bench);
+}
+
+Answer expert(const Node& input, Bench& bench) {
+  return with_declaration(at(input, "user"), at(input, "disk"), at(input, "component").text(),
+                          false, bench);
+}
+
+/// The reader of one method's declarations: a map that names no method means it.
+Answer from_config(const Node& input, Bench& bench) {
+  Node declaration = at(input, "config");
+  if (declaration.is_map() && !declaration.find("quant_method")) {
+    declaration.entries().emplace_back("quant_method", at(input, "method"));
+  }
+  return with_declaration(Node(), declaration, "transformer", true, bench);
+}
+
+Answer component(const Node& input, Bench& bench) {
+  const std::string& name = at(input, "component").text();
+  return with_declaration(at(input, "spec"), Node(), name.substr(0, name.find('.')), false, bench);
+}
+
+Answer encoder(const Node& input, Bench& bench) {
+  return with_declaration(at(input, "spec"), Node(), "text_encoder", false, bench);
+}
+
+// ---- the comparison tool ----------------------------------------------------------------------
+
+Node number_or_inf(double value) {
+  return std::isinf(value) ? Node::of_text("inf") : Node::of_number(value);
+}
+
+void add_samples(const Node& array, std::vector<uint8_t>& out) {
+  if (array.is_integer()) out.push_back(static_cast<uint8_t>(array.integer()));
+  if (!array.is_list()) return;
+  for (const Node& item : array.items()) add_samples(item, out);
+}
+
+Answer metrics(const Node& input, Bench&) {
+  std::vector<uint8_t> reference, candidate;
+  add_samples(at(input, "reference"), reference);
+  add_samples(at(input, "candidate"), candidate);
+  auto made = compare::metrics_of(reference, candidate);
+  if (!made.ok()) return refused(made.error());
+  return accepted(Node::of_map({{"cosine_similarity", number_or_inf(made->cosine_similarity)},
+                                {"mae", number_or_inf(made->mae)},
+                                {"mse", number_or_inf(made->mse)},
+                                {"rmse", number_or_inf(made->rmse)},
+                                {"max_abs", number_or_inf(made->max_abs)},
+                                {"l2", number_or_inf(made->l2)},
+                                {"relative_l2", number_or_inf(made->relative_l2)},
+                                {"psnr_db", number_or_inf(made->psnr_db)}}));
+}
+
+std::optional<std::string> text_of(const Node& node) {
+  return node.is_text() ? std::optional(node.text()) : std::nullopt;
+}
+
+Answer tool_config(const Node& input, Bench&) {
+  auto made = compare::variant_quantization(
+      system_files(),
+      {"candidate", text_of(at(input, "quantization")),
+       text_of(at(input, "quantization_config_json")), text_of(at(input, "ignored_layers"))});
+  if (!made.ok()) return refused(made.error());
+  const Node spec = made->spec();
+  if (!spec.is_text()) return accepted(spec);
+  return accepted(Node::of_map({{"method", spec}}));
+}
+
 using Answerer = std::function<Answer(const Node&, Bench&)>;
 const std::map<std::string, Answerer> kAnswerers = {
-    {"build", build}, {"build_gguf", build}, {"selector", selector}, {"alias", alias}};
+    {"build", build},
+    {"build_gguf", build},
+    {"selector", selector},
+    {"alias", alias},
+    {"disk", disk},
+    {"adopt", adopt},
+    {"build_later", build_later},
+    {"expert", expert},
+    {"from_config", from_config},
+    {"component", component},
+    {"encoder", encoder},
+    {"metrics", metrics},
+    {"tool_config", tool_config},
+};
 
 // ---- comparing ------------------------------------------------------------------------------
 
@@ -158,6 +286,20 @@ std::string compare_method(const Node& theirs, const Node& ours) {
   return "";
 }
 
+/// Equal, numbers to float64's last digits.
+bool same_value(const Node& a, const Node& b) {
+  if (a.is_numeric() && b.is_numeric()) {
+    const double x = a.number(), y = b.number();
+    return std::abs(x - y) <= 1e-14 * std::max(std::abs(x), std::abs(y));
+  }
+  if (!a.is_map() || !b.is_map()) return a == b;
+  if (a.entries().size() != b.entries().size()) return false;
+  return std::all_of(a.entries().begin(), a.entries().end(), [&](const auto& entry) {
+    const Node* other = b.find(entry.first);
+    return other && same_value(entry.second, *other);
+  });
+}
+
 std::string compare_config(const Node& result, const Node& ours) {
   const Node* theirs_class = result.find("class");
   const Node* components = result.find("components");
@@ -202,7 +344,9 @@ std::string difference(const std::string& kind, const Node& result, const Answer
   if (const Node* value = result.find("value"); value || kind == "selector") {
     const Node nothing;
     const Node& expected = value ? *value : nothing;
-    return expected == ours.value ? "" : ours.value.to_json() + ", recorded " + expected.to_json();
+    return same_value(expected, ours.value)
+               ? ""
+               : ours.value.to_json() + ", recorded " + expected.to_json();
   }
   return compare_config(result, ours.value);
 }

@@ -394,7 +394,7 @@ typedef struct ls_field {
   uint64_t choice_count;
   double low, high;     /* inclusive; both 0: any */
   uint32_t declared_only; /* 1: only a checkpoint's declaration may set it */
-  uint32_t reserved;
+  uint32_t user_wins;     /* 1: how to run, not what is stored: a user's value beats a declared one */
 } ls_field;
 
 /* A field's value. Unset fields without a default are not passed. */
