@@ -1,0 +1,47 @@
+// A scaled layer ready to apply: activations quantized as the dialect says, or weights alone.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "common/product/coded_product.hpp"
+#include "common/product/int8_product.hpp"
+#include "common/scaled/session.hpp"
+
+namespace loadstone::common::scaled {
+
+class Bound {
+ public:
+  Bound(Form form, const sdk::Binding& binding);
+  void sizes(uint64_t m, ls_sizes& out) const;
+  void prepare(const ls_apply& call) const;
+  void apply(const ls_apply& call) const;
+
+ private:
+  void read_scales();
+  void set_key();
+  uint64_t workspace_nbytes(uint64_t m) const;
+  uint64_t activation_nbytes(uint64_t m) const;
+  const float* smooth(const ls_apply& call, uint32_t group, const float* x, float* room) const;
+  void quantize(const ls_apply& call, uint32_t group, void* activation) const;
+  float quantize_int8(const ls_apply& call, uint32_t group, const float* x, int8_t* codes) const;
+  void quantize_row(uint32_t group, const float* x, float* values, float* scales) const;
+  void multiply(const ls_apply& call, uint32_t group, const void* activation) const;
+  void decode(uint64_t row, uint16_t* out) const;
+  void apply_weights(const ls_apply& call) const;
+  void smooth_all(const ls_apply& call, char* out) const;
+
+  const Form form_;
+  std::vector<PartView> views_;
+  const uint8_t* codes_;
+  std::vector<size_t> first_part_;    // of each group
+  std::vector<float> input_scales_;   // of each group; as multipliers
+  std::vector<float> input_factors_;  // of each group: g of nvfp4
+  std::vector<float> scales_;         // of rows, or of rows of blocks; what the product multiplies
+  std::optional<CodedProduct> coded_;
+  std::optional<Int8Product> int8_;
+  sdk::BlockwiseApply blockwise_;
+  uint8_t key_[32] = {};
+};
+
+}  // namespace loadstone::common::scaled

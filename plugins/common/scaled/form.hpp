@@ -1,0 +1,96 @@
+// Serialized matrices of scaled codes, as dialects write them: what a dialect says of a layer
+// (Spec), what the checkpoint holds of it, and what is stored (Form). Nothing is requantized: every
+// stored tensor is the file's bytes, fused parts one after the other.
+//
+// Per part (N rows, K columns; names are the dialect's):
+//   weight        e4m3: F8_E4M3 [N, K]   int8: I8 [N, K]   e2m1: U8 [N, K/2], even column low
+//                 int4: U8 or I8 [N/2, K], row 2i low, row 2i+1 high, two's complement
+//   weight_scale  tensor: one value      channel: [N] or [N, 1]
+//                 block: [ceil(N/bn), ceil(K/bk)], axes of 1 between them allowed
+//                 group: [N, K/group]; F8_E4M3 for e2m1
+//   global        one value: e2m1 alone, see numerics/nvfp4.hpp
+//   input_scale   one value: activations with a fixed scale
+//   pre_scale     [K]: multiplies the activation, whose dtype the product is rounded to
+// Scales but e2m1's are F32, BF16 or F16. Source: numeric-definitions, sections 5, 6 and 10.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "common/layer/matrices.hpp"
+#include "common/numerics/nvfp4.hpp"
+
+namespace loadstone::common::scaled {
+
+enum class Codes { e4m3, int8, e2m1, int4 };
+enum class Scale { tensor, channel, block, group };
+enum class Input { none, fp8_token, fp8_fixed, fp8_group, int8_token, int8_fixed, nvfp4 };
+
+/// Indices of what a part holds.
+enum Which : uint32_t { kWeight, kScale, kGlobal, kInput, kPre, kWhichCount };
+
+struct Spec {
+  std::string method;  // for words: "modelopt"
+  Codes codes = Codes::e4m3;
+  Scale scale = Scale::tensor;
+  Input input = Input::none;
+  uint64_t block_rows = 0, block_columns = 0;  // block
+  uint64_t group = 0;                          // group: columns as declared; 0: as stored
+  Nvfp4Order order = Nvfp4Order::multiplied;   // of the global scale, and of the input's
+  // Names in the file; null: there is none. pre_scale may be absent where named.
+  const char* names[kWhichCount] = {"weight", "weight_scale", nullptr, nullptr, nullptr};
+};
+
+struct PartForm : MatrixPart {
+  std::optional<sdk::Tensor> tensors[kWhichCount];
+  uint64_t block_begin = 0, block_count = 0;  // block: rows of scales among the stored ones
+};
+
+struct Form {
+  Spec spec;
+  bool decodes = false;         // wanted as plain floats
+  uint64_t n = 0, k = 0;        // of one group's matrix
+  uint32_t groups = 1;          // of matrices
+  uint64_t scale_columns = 1;   // scales of a row
+  uint64_t scale_width = 0;     // columns that share one: K, the block's or the group's
+  uint64_t block_total = 0;     // block: stored rows of scales
+  std::vector<PartForm> parts;  // sorted as the layer's
+
+  uint64_t rows() const { return n * groups; }
+  bool has(Which which) const { return parts[0].tensors[which].has_value(); }
+  /// Bytes of one row of the file's weight tensor, and how many rows of the matrix it holds.
+  uint64_t row_nbytes() const { return spec.codes == Codes::e2m1 ? k / 2 : k; }
+  uint64_t rows_a_row() const { return spec.codes == Codes::int4 ? 2 : 1; }
+  /// Index of a stored tensor.
+  uint32_t stored_index(Which which) const;
+  const sdk::Tensor& tensor(size_t part, Which which) const { return *parts[part].tensors[which]; }
+  bool weight_only() const { return spec.input == Input::none; }
+};
+
+/// The form, or the verdict instead. Errors (thrown): LS_INVALID_CHECKPOINT for scales that are
+/// missing, of a wrong shape or dtype.
+std::optional<Form> find_form(const Spec& spec, const sdk::Layer& layer, NoForm& instead);
+
+/// Parts of one group that have different input scales can't share an activation: false with a
+/// split, once the values are there; asks `out` for them before.
+bool agree_on_input(const Form& form, sdk::Plan& out, NoForm& instead);
+
+/// Where one part's bytes of one tensor lie, in the file's tensor and in the stored one.
+struct Cut {
+  uint64_t src_offset = 0, dst_offset = 0, nbytes = 0, row_nbytes = 0;
+  uint64_t rows = 0;  // of the file's tensor; 0: no axis of rows
+};
+
+Cut cut_of(const Form& form, size_t part, Which which);
+
+/// Adds sources, stored tensors, identities, verdict and sizes.
+void plan(const Form& form, const sdk::Layer& layer, sdk::Plan& out);
+
+/// The serialized form, as it was read.
+void save_layer(const Form& form, ls_sink* sink);
+void save_read(const Form& form, const sdk::Buffers& stored, uint64_t index, uint64_t offset,
+               uint64_t nbytes, void* out);
+
+std::string kernel_name(const Form& form);
+
+}  // namespace loadstone::common::scaled

@@ -1,0 +1,264 @@
+#include "common/scaled/session.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/codecs/e4m3.hpp"
+#include "common/layer/pieces.hpp"
+#include "common/numerics/floats.hpp"
+#include "common/numerics/fp8.hpp"
+#include "common/numerics/int8.hpp"
+
+namespace loadstone::common::scaled {
+namespace {
+
+float value_at(const sdk::Tensor& tensor, const char* from, uint64_t index) {
+  float out = 0;
+  widen(tensor.dtype, from + index * float_nbytes(tensor.dtype), &out, 1);
+  return out;
+}
+
+/// The signed value of a nibble.
+float int4_value(uint8_t byte, uint64_t row) {
+  const int nibble = byte >> (row % 2 * 4) & 15;
+  return static_cast<float>(nibble >= 8 ? nibble - 16 : nibble);
+}
+
+/// Whether any of the codes of columns [begin, end) of the row isn't zero.
+bool any_code(const Form& form, uint64_t row, const uint8_t* codes, uint64_t begin, uint64_t end) {
+  for (uint64_t i = begin; i < end; ++i) {
+    switch (form.spec.codes) {
+      case Codes::e4m3:
+        if ((codes[i] & 0x7f) != 0) return true;
+        break;
+      case Codes::int8:
+        if (codes[i] != 0) return true;
+        break;
+      case Codes::e2m1:
+        if ((codes[i / 2] >> (i % 2 * 4) & 7) != 0) return true;
+        break;
+      case Codes::int4:
+        if (int4_value(codes[i], row) != 0.0f) return true;
+        break;
+    }
+  }
+  return false;
+}
+
+PartView view_of(const Form& form, size_t part, const char* scales, const char* global,
+                 const char* pre) {
+  PartView out;
+  out.scales = scales;
+  if (global != nullptr) out.global = value_at(form.tensor(part, kGlobal), global, 0);
+  if (pre != nullptr) {
+    out.pre.resize(form.k);
+    widen(form.tensor(part, kPre).dtype, pre, out.pre.data(), form.k);
+  }
+  return out;
+}
+
+}  // namespace
+
+uint64_t decode_scratch_nbytes(const Form& form) { return feed_scratch_nbytes(form.k); }
+
+std::vector<PartView> stored_views(const Form& form, const sdk::Buffers& stored) {
+  const auto at = [&](size_t part, Which which) -> const char* {
+    if (!form.has(which)) return nullptr;
+    return static_cast<const char*>(stored.raw(form.stored_index(which)).at) +
+           cut_of(form, part, which).dst_offset;
+  };
+  std::vector<PartView> out;
+  for (size_t i = 0; i < form.parts.size(); ++i) {
+    out.push_back(view_of(form, i, at(i, kScale), at(i, kGlobal), at(i, kPre)));
+  }
+  return out;
+}
+
+void dequantize_row(const Form& form, const PartView& view, uint64_t row, const uint8_t* codes,
+                    float* out) {
+  const sdk::Tensor& scale = form.tensor(0, kScale);
+  if (form.spec.codes == Codes::e2m1) {
+    const auto* scales = reinterpret_cast<const uint8_t*>(view.scales);
+    return nvfp4_dequantize(form.spec.order, codes, scales + row * form.scale_columns, view.global,
+                            out, form.k, form.scale_width);
+  }
+  const uint64_t scale_row = form.spec.scale == Scale::tensor  ? 0
+                             : form.spec.scale == Scale::block ? row / form.spec.block_rows
+                                                               : row;
+  for (uint64_t c = 0; c < form.scale_columns; ++c) {
+    const uint64_t begin = c * form.scale_width;
+    const uint64_t count = std::min(form.scale_width, form.k - begin);
+    const float s = value_at(scale, view.scales, scale_row * form.scale_columns + c);
+    if (form.spec.codes == Codes::e4m3) {
+      fp8_dequantize(codes + begin, s, out + begin, count);
+    } else if (form.spec.codes == Codes::int8) {
+      int8_dequantize(reinterpret_cast<const int8_t*>(codes) + begin, s, out + begin, count);
+    } else {
+      for (uint64_t i = begin; i < begin + count; ++i) out[i] = int4_value(codes[i], row) * s;
+    }
+  }
+}
+
+void dequantize(const Form& form, const sdk::Layer& layer, const sdk::Rows& rows) {
+  const uint64_t first = rows.group() * form.n + rows.begin();
+  if (form.decodes) {
+    const uint64_t item = float_nbytes(layer.load_dtype());
+    const auto* at = static_cast<const char*>(rows.stored().raw(0).at) + first * form.k * item;
+    return widen(layer.load_dtype(), at, rows.raw().out, rows.count() * form.k);
+  }
+  const auto views = stored_views(form, rows.stored());
+  const auto* codes = static_cast<const uint8_t*>(rows.stored().raw(0).at);
+  const bool raw = rows.raw().raw != 0;
+  for (uint64_t r = 0; r < rows.count(); ++r) {
+    const size_t part = part_of_row(form.parts, first + r);
+    float* out = rows.out(r).data();
+    dequantize_row(form, views[part], first + r - form.parts[part].row_begin,
+                   codes + (first + r) / form.rows_a_row() * form.row_nbytes(), out);
+    for (uint64_t i = 0; !raw && i < views[part].pre.size(); ++i) out[i] *= views[part].pre[i];
+  }
+  if (!raw || !form.has(kPre)) return;
+  const auto& pre = views[part_of_row(form.parts, rows.group() * form.n)].pre;
+  if (rows.raw().in_scale != nullptr) std::copy(pre.begin(), pre.end(), rows.raw().in_scale);
+  if (rows.raw().has_in_scale != nullptr) *rows.raw().has_in_scale = 1;
+}
+
+Session::Session(Form form, const sdk::Layer& layer, const sdk::Begin& begin)
+    : form_(std::move(form)), layer_(layer), begin_(begin) {}
+
+void Session::feed(const sdk::Piece& piece) {
+  const size_t index = piece.tag() % form_.parts.size();
+  const auto which = static_cast<Which>(piece.tag() / form_.parts.size());
+  const PartForm& part = form_.parts[index];
+  if (!piece.is_identity()) {
+    std::call_once(residents_read_, [this] { read_residents(); });
+    return decode(piece, index);
+  }
+  for (uint64_t r = 0; r < piece.row_count(); ++r) {
+    const uint64_t row = piece.row_begin() + r;
+    if (which == kWeight) {
+      check_codes(part, static_cast<const uint8_t*>(piece.row(r)), row);
+    } else {
+      const uint64_t columns = which == kPre ? form_.k : which == kScale ? form_.scale_columns : 1;
+      check_scales(part, which, piece.row(r), columns, row * columns);
+    }
+  }
+}
+
+/// Zero scales are fine over zero codes only: both are in place now.
+void Session::end() {
+  if (form_.decodes) return std::call_once(residents_read_, [this] { read_residents(); });
+  if (!any_zero_) return;
+  const auto views = stored_views(form_, begin_.stored());
+  const auto* codes = static_cast<const uint8_t*>(begin_.stored().raw(0).at);
+  for (size_t i = 0; i < form_.parts.size(); ++i) {
+    const PartForm& part = form_.parts[i];
+    const uint32_t group = part.part.group;
+    if (group < begin_.group_begin() || group - begin_.group_begin() >= begin_.group_count()) {
+      continue;
+    }
+    for (uint64_t r = 0; r < part.rows(); ++r) {
+      const uint64_t row = (part.row_begin + r) / form_.rows_a_row();
+      check_zeros(i, views[i], r, codes + row * form_.row_nbytes());
+    }
+  }
+}
+
+void Session::read_residents() {
+  std::vector<const char*> at(form_.parts.size() * kWhichCount, nullptr);
+  for (uint64_t i = 0; i < begin_.raw().source_count; ++i) {
+    const ls_source source = begin_.source(i);
+    if (source.mode != LS_SOURCE_RESIDENT || begin_.raw().resident[i] == nullptr) continue;
+    at[source.tag] = static_cast<const char*>(begin_.resident().raw(i).at);
+  }
+  views_.resize(form_.parts.size());
+  for (size_t part = 0; part < form_.parts.size(); ++part) {
+    const auto whole = [&](Which which) { return at[which * form_.parts.size() + part]; };
+    if (whole(kScale) == nullptr) continue;  // a group of another session
+    const Cut cut = cut_of(form_, part, kScale);
+    const char* scales = whole(kScale) + cut.src_offset;
+    const uint64_t item = cut.row_nbytes / std::max<uint64_t>(form_.scale_columns, 1);
+    check_scales(form_.parts[part], kScale, scales, cut.nbytes / std::max<uint64_t>(item, 1),
+                 cut.src_offset / std::max<uint64_t>(item, 1));
+    for (const Which which : {kGlobal, kPre}) {
+      if (whole(which) == nullptr) continue;
+      check_scales(form_.parts[part], which, whole(which), which == kPre ? form_.k : 1, 0);
+    }
+    views_[part] = view_of(form_, part, scales, whole(kGlobal), whole(kPre));
+  }
+}
+
+void Session::check_codes(const PartForm& part, const uint8_t* codes, uint64_t row) const {
+  if (form_.spec.codes != Codes::e4m3) return;
+  uint8_t top = 0;
+  for (uint64_t i = 0; i < form_.k; ++i) top = std::max<uint8_t>(top, codes[i] & 0x7f);
+  if (top == 0x7f) refuse_code(part, row);
+}
+
+void Session::check_scales(const PartForm& part, Which which, const void* from, uint64_t count,
+                           uint64_t first) {
+  const sdk::Tensor& tensor = *part.tensors[which];
+  std::vector<float> values(count);
+  if (tensor.dtype == LS_DTYPE_F8_E4M3) {
+    e4m3_decode(static_cast<const uint8_t*>(from), values.data(), count);
+  } else {
+    widen(tensor.dtype, from, values.data(), count);
+  }
+  const bool positive = which == kInput || which == kPre;
+  for (uint64_t i = 0; i < count; ++i) {
+    const float value = values[i];
+    if (value == 0.0f && !positive) any_zero_ = true;
+    if (is_finite(value) && (positive ? value > 0.0f : !(value < 0.0f))) continue;
+    const char* found = value != value      ? "NaN"
+                        : !is_finite(value) ? "infinity"
+                        : value == 0.0f     ? "0"
+                                            : "a negative value";
+    sdk::fail(LS_INVALID_CHECKPOINT, "scale rejected: " + full_name(part.part, tensor) +
+                                         ": found " + found + " at index " +
+                                         std::to_string(first + i) + ", expected finite and " +
+                                         (positive ? "more than 0" : "at least 0"));
+  }
+}
+
+void Session::check_zeros(size_t index, const PartView& view, uint64_t row,
+                          const uint8_t* codes) const {
+  const PartForm& part = form_.parts[index];
+  if (view.global == 0.0f && any_code(form_, row, codes, 0, form_.k)) {
+    refuse_zero_scale(part, *part.tensors[kGlobal], row);
+  }
+  const uint64_t scale_row = form_.spec.scale == Scale::tensor  ? 0
+                             : form_.spec.scale == Scale::block ? row / form_.spec.block_rows
+                                                                : row;
+  const sdk::Tensor& scale = *part.tensors[kScale];
+  for (uint64_t c = 0; c < form_.scale_columns; ++c) {
+    const uint64_t at = scale_row * form_.scale_columns + c;
+    const bool zero = scale.dtype == LS_DTYPE_F8_E4M3
+                          ? (static_cast<uint8_t>(view.scales[at]) & 0x7f) == 0
+                          : value_at(scale, view.scales, at) == 0.0f;
+    const uint64_t begin = c * form_.scale_width;
+    if (zero && any_code(form_, row, codes, begin, std::min(form_.k, begin + form_.scale_width))) {
+      refuse_zero_scale(part, scale, row);
+    }
+  }
+}
+
+void Session::decode(const sdk::Piece& piece, size_t index) const {
+  const PartForm& part = form_.parts[index];
+  const PartView& view = views_[index];
+  const uint64_t pair = form_.rows_a_row(), item = float_nbytes(layer_.load_dtype());
+  char* to = static_cast<char*>(begin_.stored().raw(0).at);
+  for_row_runs(piece, 1, form_.k, [&](uint64_t begin, uint64_t end, float* room) {
+    for (uint64_t r = begin; r < end; ++r) {
+      const auto* codes = static_cast<const uint8_t*>(piece.row(r));
+      for (uint64_t half = 0; half < pair; ++half) {
+        const uint64_t row = (piece.row_begin() + r) * pair + half - part.part.file_begin;
+        check_codes(part, codes, row);
+        if (any_zero_) check_zeros(index, view, row, codes);
+        dequantize_row(form_, view, row, codes, room);
+        for (uint64_t i = 0; i < view.pre.size(); ++i) room[i] *= view.pre[i];
+        narrow(layer_.load_dtype(), room, to + (part.row_begin + row) * form_.k * item, form_.k);
+      }
+    }
+  });
+}
+
+}  // namespace loadstone::common::scaled

@@ -1,0 +1,55 @@
+// Stored tensors of a scaled layer checked or decoded, and their values.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <vector>
+
+#include "common/scaled/form.hpp"
+
+namespace loadstone::common::scaled {
+
+uint64_t decode_scratch_nbytes(const Form& form);
+
+/// What a row of one part needs beside its codes.
+struct PartView {
+  const char* scales = nullptr;  // of the part's first row, as in the file
+  float global = 1.0f;
+  std::vector<float> pre;  // empty: none
+};
+
+/// The views of all parts over stored tensors.
+std::vector<PartView> stored_views(const Form& form, const sdk::Buffers& stored);
+
+/// Row `row` of the part from the bytes that hold it (int4: those of its pair), without pre_scale.
+void dequantize_row(const Form& form, const PartView& view, uint64_t row, const uint8_t* codes,
+                    float* out);
+
+/// ls_rows as the interface wants it: folded with pre_scale, or raw with it beside.
+void dequantize(const Form& form, const sdk::Layer& layer, const sdk::Rows& rows);
+
+/// Errors (thrown): LS_INVALID_CHECKPOINT for codes that are NaN, scales that are NaN, infinite or
+/// negative, scales of 0 over codes that aren't, input and smoothing scales that aren't positive.
+class Session {
+ public:
+  Session(Form form, const sdk::Layer& layer, const sdk::Begin& begin);
+  void feed(const sdk::Piece& piece);
+  void end();
+
+ private:
+  void read_residents();
+  void check_codes(const PartForm& part, const uint8_t* codes, uint64_t row) const;
+  void check_scales(const PartForm& part, Which which, const void* from, uint64_t count,
+                    uint64_t first);
+  void check_zeros(size_t part, const PartView& view, uint64_t row, const uint8_t* codes) const;
+  void decode(const sdk::Piece& piece, size_t part) const;
+
+  const Form form_;
+  const sdk::Layer& layer_;
+  const sdk::Begin& begin_;
+  std::once_flag residents_read_;
+  std::vector<PartView> views_;  // decode
+  std::atomic<bool> any_zero_{false};
+};
+
+}  // namespace loadstone::common::scaled
