@@ -49,7 +49,9 @@ auto guarded(Body body) -> decltype(body()) {
   }
 }
 
-at::Tensor as_floats(const at::Tensor& tensor) { return tensor.to(at::kFloat).contiguous(); }
+at::Tensor as_floats(const at::Tensor& tensor) {
+  return tensor.to(at::kCPU, at::kFloat).contiguous();
+}
 
 }  // namespace
 
@@ -64,6 +66,9 @@ struct Pipeline::State {
 
 Result<Pipeline> Pipeline::open(std::shared_ptr<const load::LoadedModel> model,
                                 const OpenOptions& options) {
+  for (const plan::Slab& slab : model->plan().slabs) {
+    if (slab.target.index >= 0) LS_CHECK(set_up_cuda(slab.target.index));
+  }
   LS_CHECK(set_up_torch(options.threads));
   return guarded([&]() -> Result<Pipeline> {
     LS_TRY(const MakeDrawer make, find_family(model->plan()));
@@ -137,7 +142,7 @@ Result<std::vector<float>> Pipeline::State::apply(const std::string& component,
       at::from_blob(const_cast<float*>(x.data()),  // NOLINT: a view that is only read
                     {static_cast<int64_t>(x.size()) / layer->in(), layer->in()},
                     at::TensorOptions().dtype(at::kFloat))
-          .to(source.dtype);
+          .to(entry->device(), source.dtype);
   const at::Tensor y = as_floats((*layer)(rows));
   LS_CHECK(source.state->take_failure());
   const float* data = y.const_data_ptr<float>();

@@ -65,7 +65,8 @@ Result<managed_tensor*> view_of(std::shared_ptr<const load::LoadedModel> model, 
   out.abi = {1, 1};
   out.flags = kReadOnly;
   out.view.at = model->stored(layer, stored);
-  out.view.on = {1, 0};
+  int32_t gpu = model->gpu_of(layer);
+  out.view.on = gpu >= 0 ? device{2, gpu} : device{1, 0};
   out.view.rank = static_cast<int32_t>(owner->shape.size());
   out.view.type = opaque ? dtype{kUInt, 8, 1} : type_of(what.dtype);
   out.view.shape = owner->shape.data();

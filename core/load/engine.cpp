@@ -6,6 +6,7 @@
 #include <cstring>
 #include <deque>
 #include <iterator>
+#include <map>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -14,6 +15,7 @@
 #include <thread>
 
 #include "base/text.hpp"
+#include "device/courier.hpp"
 #include "load/cast.hpp"
 #include "load/reads.hpp"
 #include "load/session.hpp"
@@ -36,6 +38,9 @@ struct Flight {
   Phase phase = Phase::place;
   size_t unfinished = 0;  // reads of this phase
 };
+
+/// A thread's ways onto the GPUs, made when first used.
+using Couriers = std::map<int32_t, device::Courier>;
 
 struct Task {
   Flight* flight = nullptr;
@@ -82,22 +87,48 @@ class Engine {
   /// Nothing may leave a thread: what the library throws for want of memory ends the load.
   void work_guarded() {
     try {
-      work();
+      Couriers couriers;
+      work(couriers);
+      Status status = arrive(couriers);
+      if (!status.ok()) {
+        std::lock_guard lock(mutex_);
+        fail(std::move(status).error());
+      }
     } catch (const std::bad_alloc&) {
       std::lock_guard lock(mutex_);
       fail(Error{Code::resource, "out of memory", "", "found none left while loading", ""});
     }
   }
 
-  void work() {
+  /// Waits for what this thread sent and gives the buffers back.
+  Status arrive(Couriers& couriers) {
+    Status status;
+    for (auto& [gpu, courier] : couriers) {
+      if (status.ok()) status = courier.finish();
+      account_.subtract(device::Courier::kBuffers * courier.buffer_nbytes());
+    }
+    return status;
+  }
+
+  Result<device::Courier*> courier_to(Couriers& couriers, int32_t gpu) {
+    auto found = couriers.find(gpu);
+    if (found == couriers.end()) {
+      LS_TRY(auto made, device::Courier::make(static_cast<uint32_t>(gpu), flow_.pinned_nbytes));
+      account_.add(device::Courier::kBuffers * flow_.pinned_nbytes);
+      found = couriers.emplace(gpu, std::move(made)).first;
+    }
+    return &found->second;
+  }
+
+  void work(Couriers& couriers) {
     std::unique_lock lock(mutex_);
     while (true) {
       if (!error_ && cancelled()) fail(Error{Code::cancelled, "load cancelled", "", "", ""});
       if (error_ || (next_unit_ == flow_.units.size() && flights_.empty())) break;
       if (may_admit()) {
-        admit(lock);
+        admit(lock, couriers);
       } else if (auto task = take_ready()) {
-        execute(lock, std::move(*task));
+        execute(lock, std::move(*task), couriers);
       } else {
         wake_.wait_for(lock, std::chrono::milliseconds(100));
       }
@@ -123,7 +154,7 @@ class Engine {
     return held_in_flight_ + unit.held_nbytes + feed <= flow_.in_flight_nbytes;
   }
 
-  void admit(std::unique_lock<std::mutex>& lock) {
+  void admit(std::unique_lock<std::mutex>& lock, Couriers& couriers) {
     flights_.push_back(std::make_unique<Flight>());
     Flight& flight = *flights_.back();
     flight.unit = &flow_.units[next_unit_++];
@@ -140,7 +171,7 @@ class Engine {
       fail(std::move(status).error());
       return;
     }
-    if (reads.empty()) return next_phase(lock, flight);
+    if (reads.empty()) return next_phase(lock, flight, couriers);
     enqueue(flight, std::move(reads));
   }
 
@@ -152,7 +183,7 @@ class Engine {
       for (uint32_t s = 0; s < layer.stored.size(); ++s) stored.push_back(place_(index, s));
       flight.sessions.push_back(std::make_unique<Session>(plan_, layer, std::move(stored)));
       Session& session = *flight.sessions.back();
-      if (pages_ != nullptr) prepare_produced(index, layer);
+      if (pages_ != nullptr && session.gpu() < 0) prepare_produced(index, layer);
       LS_CHECK(session.allocate(account_));
       if (session.active() && begins_early(layer)) LS_CHECK(session.begin());
     }
@@ -169,9 +200,9 @@ class Engine {
   }
 
   /// Goes on to the first later phase that reads something, or to the end.
-  void next_phase(std::unique_lock<std::mutex>& lock, Flight& flight) {
+  void next_phase(std::unique_lock<std::mutex>& lock, Flight& flight, Couriers& couriers) {
     while (!error_) {
-      if (flight.phase == Phase::second) return finish(lock, flight);
+      if (flight.phase == Phase::second) return finish(lock, flight, couriers);
       flight.phase = static_cast<Phase>(static_cast<uint8_t>(flight.phase) + 1);
       std::vector<Read> reads;
       lock.unlock();
@@ -202,12 +233,15 @@ class Engine {
     return {};
   }
 
-  void finish(std::unique_lock<std::mutex>& lock, Flight& flight) {
+  void finish(std::unique_lock<std::mutex>& lock, Flight& flight, Couriers& couriers) {
     lock.unlock();
     auto start = Clock::now();
     Status status;
     for (const auto& session : flight.sessions) {
       if (status.ok() && session->active()) status = session->end();
+      if (!status.ok() || !session->made_here()) continue;
+      auto courier = courier_to(couriers, session->gpu());
+      status = courier.ok() ? session->deliver(**courier) : Status(std::move(courier).error());
     }
     flight.sessions.clear();
     double seconds = seconds_since(start);
@@ -236,7 +270,7 @@ class Engine {
     return std::nullopt;
   }
 
-  void execute(std::unique_lock<std::mutex>& lock, Task task) {
+  void execute(std::unique_lock<std::mutex>& lock, Task task, Couriers& couriers) {
     std::byte* slot = nullptr;
     if (task.read.slot) {
       slot = free_slots_.back();
@@ -244,7 +278,7 @@ class Engine {
     }
     lock.unlock();
     EngineTotals mine;
-    Status status = follow(task.read, slot, mine);
+    Status status = follow(task.read, slot, mine, couriers);
     lock.lock();
     if (slot != nullptr) free_slots_.push_back(slot);
     feed_in_use_ -= task.read.feed_nbytes;
@@ -252,7 +286,7 @@ class Engine {
     if (!status.ok()) return fail(std::move(status).error());
     if (error_) return;
     if (mine.read_nbytes != 0) progress(mine.read_nbytes);
-    if (--task.flight->unfinished == 0) return next_phase(lock, *task.flight);
+    if (--task.flight->unfinished == 0) return next_phase(lock, *task.flight, couriers);
     wake_.notify_one();
   }
 
@@ -272,7 +306,10 @@ class Engine {
   }
 
   /// One read with all that follows from it; outside the lock.
-  Status follow(const Read& read, std::byte* slot, EngineTotals& mine) {
+  Status follow(const Read& read, std::byte* slot, EngineTotals& mine, Couriers& couriers) {
+    if (read.direct != nullptr && goes_over(*read.items.front().session)) {
+      return send(read, mine, couriers);
+    }
     Block assembly, working;
     std::byte* into = read.direct != nullptr ? read.direct : slot;
     if (read.assembly_nbytes != 0) {
@@ -292,7 +329,7 @@ class Engine {
     auto start = Clock::now();
     for (const Item& item : read.items) {
       const std::byte* at = read.nbytes == 0 ? nullptr : into + (item.offset - read.offset);
-      if (read.direct == nullptr && read.nbytes != 0) LS_CHECK(put(item, at));
+      if (read.direct == nullptr && read.nbytes != 0) LS_CHECK(put(item, at, couriers));
       if (!item.feeds) continue;
       if (working.data() == nullptr) {
         LS_TRY(working, Block::allocate(account_, read.feed_nbytes - read.assembly_nbytes));
@@ -304,9 +341,36 @@ class Engine {
     return {};
   }
 
-  static Status put(const Item& item, const std::byte* at) {
+  /// Whether the layer's bytes go to a GPU as they are read.
+  static bool goes_over(const Session& session) {
+    return session.gpu() >= 0 && !session.made_here();
+  }
+
+  /// A read straight to its place on a GPU, by way of the thread's pinned buffers.
+  Status send(const Read& read, EngineTotals& mine, Couriers& couriers) {
+    auto start = Clock::now();
+    const File& file = *plan_.checkpoint->files[read.file].file;
+    LS_TRY(device::Courier * courier, courier_to(couriers, read.items.front().session->gpu()));
+    for (uint64_t done = 0; done < read.nbytes;) {
+      uint64_t step = std::min(courier->buffer_nbytes(), read.nbytes - done);
+      LS_TRY(std::byte * buffer, courier->buffer());
+      LS_CHECK(file.read_exact({buffer, step}, read.offset + done));
+      LS_CHECK(courier->send(read.direct + done, step));
+      done += step;
+    }
+    mine.read_seconds += seconds_since(start);
+    mine.read_nbytes += read.nbytes;
+    mine.reads += 1;
+    return {};
+  }
+
+  Status put(const Item& item, const std::byte* at, Couriers& couriers) {
     switch (item.kind) {
       case Item::Kind::place:
+        if (goes_over(*item.session)) {
+          LS_TRY(device::Courier * courier, courier_to(couriers, item.session->gpu()));
+          return courier->copy(item.to, at, item.nbytes);
+        }
         std::memcpy(item.to, at, item.nbytes);
         break;
       case Item::Kind::strided:

@@ -36,12 +36,12 @@ uint64_t resident_peak() {
 
 Status check_targets(const plan::Plan& plan) {
   for (const plan::Slab& slab : plan.slabs) {
-    if (slab.target.kind == LS_TARGET_CPU || slab.nbytes == 0) continue;
+    if (slab.target.kind == LS_TARGET_CPU || slab.target.index >= 0 || slab.nbytes == 0) continue;
     return Error{Code::unsupported, "cannot load onto this device",
                  escaped(plan.graph.components[slab.component].name),
                  "found " + quoted(slab.target.name) +
-                     ", expected cpu (other targets can be "
-                     "planned, not loaded)",
+                     ", expected cpu or cuda:N (a kind of GPU "
+                     "can be planned for, not loaded onto)",
                  ""};
   }
   return {};
@@ -78,14 +78,22 @@ double measure_ceiling(const plan::Plan& plan) {
 
 }  // namespace
 
-LoadedModel::LoadedModel(std::shared_ptr<const plan::Plan> plan, std::vector<HostSlab> slabs,
+LoadedModel::LoadedModel(std::shared_ptr<const plan::Plan> plan, std::vector<ModelSlab> slabs,
                          Report report)
     : plan_(std::move(plan)), slabs_(std::move(slabs)), report_(std::move(report)) {}
 
+const plan::LayerPlan& LoadedModel::owner_of(uint32_t layer) const {
+  const plan::LayerPlan& own = plan_->layers[layer];
+  return own.shared_with < 0 ? own : plan_->layers[static_cast<size_t>(own.shared_with)];
+}
+
 std::byte* LoadedModel::stored(uint32_t layer, uint32_t index) const {
-  const plan::LayerPlan* owner = &plan_->layers[layer];
-  if (owner->shared_with >= 0) owner = &plan_->layers[static_cast<size_t>(owner->shared_with)];
-  return slabs_[plan_->layer_of(*owner).component].data() + owner->stored[index].offset;
+  const plan::LayerPlan& owner = owner_of(layer);
+  return slabs_[plan_->layer_of(owner).component].data() + owner.stored[index].offset;
+}
+
+int32_t LoadedModel::gpu_of(uint32_t layer) const {
+  return plan_->slabs[plan_->layer_of(owner_of(layer)).component].target.index;
 }
 
 Result<LoadedModel> load(std::shared_ptr<const plan::Plan> plan, const LoadControl& control) {
@@ -93,14 +101,22 @@ Result<LoadedModel> load(std::shared_ptr<const plan::Plan> plan, const LoadContr
   auto start = Clock::now();
   Report report;
   report.predicted_peak_host = plan->peaks.host;
+  report.predicted_peak_device = plan->peaks.device;
   report.resident_before_nbytes = resident_now();
   MemoryAccount account;
-  std::vector<HostSlab> slabs;
+  std::vector<ModelSlab> slabs;
   SlabPages pages;
   for (const plan::Slab& slab : plan->slabs) {
-    LS_TRY(HostSlab memory, HostSlab::allocate(slab.nbytes));
-    account.add(memory.nbytes());
-    pages.add(memory.data(), memory.nbytes());
+    ModelSlab memory;
+    if (slab.target.index >= 0) {
+      LS_TRY(memory.device,
+             device::Memory::allocate(static_cast<uint32_t>(slab.target.index), slab.nbytes));
+      report.measured_peak_device += memory.device.nbytes();
+    } else {
+      LS_TRY(memory.host, HostSlab::allocate(slab.nbytes));
+      account.add(memory.host.nbytes());
+      pages.add(memory.host.data(), memory.host.nbytes());
+    }
     slabs.push_back(std::move(memory));
   }
   report.phases.push_back({"allocate", seconds_since(start), plan->peaks.stored, false});

@@ -255,8 +255,8 @@ TEST_F(Load, DeviceThatCantBeLoadedIsRefused) {
   ASSERT_FALSE(model.ok());
   EXPECT_EQ(model.error().code, Code::unsupported);
   EXPECT_EQ(model.error().text(),
-            "cannot load onto this device: transformer: found \"cuda:sm90\", expected cpu (other "
-            "targets can be planned, not loaded)");
+            "cannot load onto this device: transformer: found \"cuda:sm90\", expected cpu or "
+            "cuda:N (a kind of GPU can be planned for, not loaded onto)");
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "base/parallel.hpp"
 #include "base/progress.hpp"
 #include "base/result.hpp"
+#include "device/cuda.hpp"
 #include "plan/plan.hpp"
 
 namespace loadstone::load {
@@ -32,6 +33,13 @@ class HostSlab {
   uint64_t mapped_nbytes_ = 0;
 };
 
+/// A component's slab, in host memory or on a GPU.
+struct ModelSlab {
+  HostSlab host;
+  device::Memory device;
+  std::byte* data() const { return host.data() != nullptr ? host.data() : device.data(); }
+};
+
 /// Seconds of a phase: of the clock, or summed over threads where several work at once.
 struct PhaseTime {
   std::string name;
@@ -48,6 +56,7 @@ struct Report {
   double seconds = 0;
   double ceiling_nbytes_per_second = 0;  // plain reads afterwards; 0: not measured
   uint64_t predicted_peak_host = 0, measured_peak_host = 0;       // accounted bytes
+  uint64_t predicted_peak_device = 0, measured_peak_device = 0;   // stored on GPUs
   uint64_t resident_peak_nbytes = 0, resident_before_nbytes = 0;  // of the process
   Node to_node(const plan::Plan& plan) const;
 };
@@ -60,16 +69,21 @@ class LoadedModel {
   const Report& report() const { return report_; }
 
   /// Bytes of stored tensor `index` of layer plan `layer` (64-byte aligned; of the packed form
-  /// where the plan has one). Shared tensors have one place.
+  /// where the plan has one). Shared tensors have one place. An address of the GPU if gpu_of() says
+  /// so.
   std::byte* stored(uint32_t layer, uint32_t index) const;
+  /// The GPU that layer plan `layer` lives on, or -1: host memory.
+  int32_t gpu_of(uint32_t layer) const;
 
-  LoadedModel(std::shared_ptr<const plan::Plan> plan, std::vector<HostSlab> slabs, Report report);
+  LoadedModel(std::shared_ptr<const plan::Plan> plan, std::vector<ModelSlab> slabs, Report report);
   LoadedModel(LoadedModel&&) noexcept = default;
   LoadedModel& operator=(LoadedModel&&) noexcept = default;
 
  private:
   std::shared_ptr<const plan::Plan> plan_;
-  std::vector<HostSlab> slabs_;
+  const plan::LayerPlan& owner_of(uint32_t layer) const;
+
+  std::vector<ModelSlab> slabs_;
   Report report_;
 };
 
@@ -81,8 +95,8 @@ struct LoadControl {
 };
 
 /// Follows the plan and decides nothing. Errors: io (changed while reading, EIO), cancelled,
-/// resource, unsupported (a target other than the CPU), and what methods refuse (non-finite
-/// weights, illegal codes). No half-made model is ever returned.
+/// resource, unsupported (a GPU that is not here, a kind of GPU), and what methods refuse
+/// (non-finite weights, illegal codes). No half-made model is ever returned.
 Result<LoadedModel> load(std::shared_ptr<const plan::Plan> plan, const LoadControl& control = {});
 
 }  // namespace loadstone::load

@@ -52,7 +52,7 @@ Result<std::shared_ptr<const plan::Plan>> Loader::plan(const config::PipelineCon
   if (config.model.empty()) {
     return Error{Code::invalid_config, "model missing", "", "found none, expected model:", ""};
   }
-  LS_TRY(plan::Target target, plan::parse_target(config.load.device));
+  LS_TRY(plan::Target target, load::find_target(config.load.device));
   LS_TRY(plan::LoadOptions options, load::load_options(config.load));
   LS_TRY(auto checkpoint, load::open_model(system_files(), config));
   LS_TRY(graph::Graph graph, graph::build_graph(*checkpoint, places_.adapters_dir));

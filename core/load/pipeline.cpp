@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/text.hpp"
+#include "device/cuda.hpp"
 
 namespace loadstone::load {
 
@@ -80,12 +81,24 @@ Result<DType> parse_load_dtype(const std::string& name) {
                hint.empty() ? "" : quoted(hint)};
 }
 
+Result<plan::Target> find_target(const std::string& name) {
+  LS_TRY(plan::Target target, plan::parse_target(name));
+  if (target.index < 0) return target;
+  LS_TRY(auto found, device::properties(static_cast<uint32_t>(target.index)));
+  target.sm = found.sm;
+  return target;
+}
+
 Result<plan::LoadOptions> load_options(const config::LoadSection& section) {
   plan::LoadOptions options;
   LS_TRY(options.dtype, parse_load_dtype(section.dtype));
   if (section.ring_nbytes != 0) options.ring_nbytes = section.ring_nbytes;
   options.threads = section.threads;
   options.place = section.place;
+  for (const auto& [component, name] : section.place) {
+    LS_TRY(plan::Target target, find_target(name));
+    if (target.index >= 0) options.device_sm[name] = target.sm;
+  }
   return options;
 }
 

@@ -18,7 +18,11 @@ namespace loadstone::load {
 Result<std::shared_ptr<const formats::Checkpoint>> open_model(
     FileSystem& files, const config::PipelineConfig& pipeline);
 
-/// `load:` as options; `device` is parsed by plan::parse_target. Errors: invalid_config.
+/// parse_target; "cuda:N" must be here and tells its SM. Errors: invalid_argument, unsupported
+/// ("cannot use cuda:0: …").
+Result<plan::Target> find_target(const std::string& name);
+
+/// `load:` as options; GPUs in `place` must be here. Errors: invalid_config, unsupported.
 Result<plan::LoadOptions> load_options(const config::LoadSection& section);
 
 /// "auto", "bf16", "float16", "f32", …; auto is DType::invalid. Errors: invalid_config.

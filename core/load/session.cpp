@@ -55,7 +55,18 @@ ls_source to_abi(const plan::Source& source) {
 
 Session::Session(const plan::Plan& plan, const plan::LayerPlan& layer,
                  std::vector<std::byte*> stored)
-    : plan_(plan), layer_(layer), stored_(std::move(stored)) {}
+    : plan_(plan),
+      layer_(layer),
+      stored_(std::move(stored)),
+      gpu_(plan.slabs[plan.layer_of(layer).component].target.index),
+      made_here_(plan::made_on_host(plan, layer)) {}
+
+Status Session::deliver(device::Courier& courier) {
+  for (size_t i = 0; i < made_.size(); ++i) {
+    LS_CHECK(courier.copy(sent_to_[i], made_[i].data(), layer_.stored[i].slab_nbytes()));
+  }
+  return {};
+}
 
 Session::~Session() { release(); }
 
@@ -99,6 +110,14 @@ Status Session::allocate(MemoryAccount& account) {
   for (const plan::Stored& stored : layer_.stored) {
     LS_TRY(Block block, Block::allocate(account, stored.packed_nbytes != 0 ? stored.nbytes : 0));
     canonical_.push_back(std::move(block));
+  }
+  if (made_here_) {
+    sent_to_ = stored_;
+    for (uint32_t i = 0; i < layer_.stored.size(); ++i) {
+      LS_TRY(Block block, Block::allocate(account, layer_.stored[i].slab_nbytes()));
+      stored_[i] = block.data();
+      made_.push_back(std::move(block));
+    }
   }
   if (!active()) return {};
   LS_TRY(scratch_, Block::allocate(account, layer_.session_scratch));

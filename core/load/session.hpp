@@ -4,6 +4,7 @@
 #include <mutex>
 #include <vector>
 
+#include "device/courier.hpp"
 #include "load/memory.hpp"
 #include "plan/plan.hpp"
 
@@ -42,6 +43,11 @@ class Session {
   /// plan has none).
   Status feed(const Piece& piece, std::byte* scratch, std::byte* statistics);
   Status end();
+  /// Sends what was made here to its GPU; nothing for layers that live on the host.
+  Status deliver(device::Courier& courier);
+  /// The GPU that stored tensors live on, or -1. Unless made_here(), places are its addresses.
+  int32_t gpu() const { return gpu_; }
+  bool made_here() const { return made_here_; }
 
   /// Where the canonical bytes of a stored tensor go.
   std::byte* canonical(uint32_t stored) const;
@@ -66,7 +72,11 @@ class Session {
   const plan::Plan& plan_;
   const plan::LayerPlan& layer_;
   std::vector<std::byte*> stored_;
-  std::vector<Block> buffers_;    // parallel to sources
+  std::vector<Block> buffers_;  // parallel to sources
+  std::vector<Block> made_;     // parallel to stored, where they are sent on
+  std::vector<std::byte*> sent_to_;
+  int32_t gpu_ = -1;
+  bool made_here_ = false;
   std::vector<Block> canonical_;  // parallel to stored; of those that are packed
   Block scratch_, statistics_;
   std::mutex merging_;

@@ -1,6 +1,7 @@
 #include "plan/flow.hpp"
 
 #include <algorithm>
+#include <set>
 #include <tuple>
 #include <unordered_map>
 
@@ -19,6 +20,7 @@ constexpr uint64_t kMinSlotNbytes = 4096;
 constexpr uint64_t kUnitSourceNbytes = 8u << 20;  // small layers are joined up to this
 constexpr uint64_t kUnitHeldNbytes = 4u << 20;
 constexpr uint32_t kUnitLayers = 64;
+constexpr uint64_t kPinnedNbytes = 4u << 20;
 constexpr unsigned kMaxWorkers = 64;
 
 /// Where the layer's first read lies.
@@ -59,6 +61,7 @@ void append(std::string& key, uint64_t value) {
 std::string share_key(const Plan& plan, const LayerPlan& layer) {
   std::string key;
   const graph::Layer& shape = plan.layer_of(layer);
+  key += plan.slabs[shape.component].target.name;
   append(key, reinterpret_cast<uintptr_t>(layer.config.get()));
   for (uint64_t value : {uint64_t(layer.want), uint64_t(layer.load_dtype), layer.note,
                          uint64_t(layer.passes), shape.out, shape.in, uint64_t(shape.groups)}) {
@@ -181,6 +184,16 @@ uint64_t source_nbytes(const Plan& plan, const LayerPlan& layer) {
   return sum;
 }
 
+bool made_on_host(const Plan& plan, const LayerPlan& layer) {
+  if (plan.slabs[plan.layer_of(layer).component].target.kind != LS_TARGET_CUDA) return false;
+  auto strided = [](const Identity& identity) {
+    return identity.rows > 1 && (identity.src_stride != identity.row_nbytes ||
+                                 identity.dst_stride != identity.row_nbytes);
+  };
+  return layer.session || !layer.casts.empty() ||
+         std::any_of(layer.identities.begin(), layer.identities.end(), strided);
+}
+
 LayerCost cost_of(const Plan& plan, const LayerPlan& layer, uint64_t slot_nbytes) {
   LayerCost cost;
   uint32_t groups = std::max<uint32_t>(plan.layer_of(layer).groups, 1);
@@ -201,7 +214,9 @@ LayerCost cost_of(const Plan& plan, const LayerPlan& layer, uint64_t slot_nbytes
       cost.needs_slot |= piece <= slot_nbytes;
     }
   }
+  bool sent = made_on_host(plan, layer);
   for (const Stored& stored : layer.stored) {
+    if (sent) cost.held_nbytes += round64(stored.slab_nbytes());
     if (stored.packed_nbytes != 0) cost.held_nbytes += round64(stored.nbytes);
   }
   bool feeds = !layer.sources.empty();
@@ -216,6 +231,25 @@ LayerCost cost_of(const Plan& plan, const LayerPlan& layer, uint64_t slot_nbytes
   cost.feed_nbytes = feeds ? round64(layer.feed_scratch) + statistics + assembly : 0;
   return cost;
 }
+
+namespace {
+
+/// Two buffers a worker and GPU, together with the ring within its bound.
+void set_pinned(const Plan& plan, uint64_t sources, Flow& flow) {
+  std::set<int32_t> gpus;
+  for (const Slab& slab : plan.slabs) {
+    if (slab.target.kind == LS_TARGET_CUDA && slab.nbytes != 0) gpus.insert(slab.target.index);
+  }
+  flow.gpus = static_cast<uint32_t>(gpus.size());
+  if (gpus.empty()) return;
+  uint64_t ring = flow.slots * flow.slot_nbytes;
+  uint64_t left = plan.options.ring_nbytes > ring ? plan.options.ring_nbytes - ring : 0;
+  uint64_t buffers = 2 * flow.workers * flow.gpus;
+  uint64_t each = std::min(left, sources) / buffers / kPageNbytes * kPageNbytes;
+  flow.pinned_nbytes = std::clamp(each, kPageNbytes, kPinnedNbytes);
+}
+
+}  // namespace
 
 Flow make_flow(const Plan& plan, std::span<const uint32_t> order) {
   const LoadOptions& options = plan.options;
@@ -257,6 +291,7 @@ Flow make_flow(const Plan& plan, std::span<const uint32_t> order) {
     uint64_t slots = std::min({fit, fill, uint64_t{flow.workers}});
     flow.slots = static_cast<uint32_t>(std::max<uint64_t>(slots, 1));
   }
+  set_pinned(plan, all_sources, flow);
   return flow;
 }
 
@@ -283,13 +318,14 @@ void schedule(Plan& plan) {
 
   plan.peaks = {};
   plan.peaks.ring = plan.flow.slots * plan.flow.slot_nbytes;
+  plan.peaks.pinned = 2 * plan.flow.workers * plan.flow.gpus * plan.flow.pinned_nbytes;
   plan.peaks.in_flight = plan.flow.in_flight_nbytes;
   uint64_t host = 0;
   for (const Slab& slab : plan.slabs) {
     plan.peaks.stored += slab.nbytes;
     (slab.target.kind == LS_TARGET_CUDA ? plan.peaks.device : host) += slab.nbytes;
   }
-  plan.peaks.host = host + plan.peaks.ring + plan.peaks.in_flight;
+  plan.peaks.host = host + plan.peaks.ring + plan.peaks.pinned + plan.peaks.in_flight;
 }
 
 }  // namespace loadstone::plan

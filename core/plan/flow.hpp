@@ -30,6 +30,10 @@ struct LayerCost {
 };
 LayerCost cost_of(const Plan& plan, const LayerPlan& layer, uint64_t slot_nbytes);
 
+/// Whether the layer is made in host memory and sent to its GPU whole: a method produces it, floats
+/// change their dtype, or rows come strided. What goes over as it was read needs no memory here.
+bool made_on_host(const Plan& plan, const LayerPlan& layer);
+
 /// Bytes that one pass over the layer reads.
 uint64_t source_nbytes(const Plan& plan, const LayerPlan& layer);
 

@@ -42,6 +42,7 @@ Result<Target> parse_target(const std::string& text) {
     bool names_sm = rest.starts_with("sm");
     if (auto value = number(names_sm ? rest.substr(2) : rest)) {
       if (names_sm) target.sm = *value;
+      if (!names_sm) target.index = static_cast<int32_t>(*value);
       if (!names_sm || *value >= 50) return target;
     }
   }

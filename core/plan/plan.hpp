@@ -32,6 +32,7 @@ struct Target {
   uint32_t kind = LS_TARGET_CPU;
   uint32_t sm = 0;
   std::string name = "cpu";
+  int32_t index = -1;  // of the GPU that "cuda:N" names; -1: none, "cuda:sm80" is a kind
 };
 Result<Target> parse_target(const std::string& text);
 
@@ -41,7 +42,8 @@ struct LoadOptions {
   uint64_t piece_nbytes = 1u << 20;          // of one read through the ring; at most the ring
   unsigned threads = 0;                      // 0: usable_threads()
   std::map<std::string, std::string> place;  // component → target, else the plan's
-  bool repack = true;                        // kernels' own layouts; false: canonical tensors stay
+  std::map<std::string, uint32_t> device_sm;  // of targets "cuda:N" that are here
+  bool repack = true;                         // kernels' own layouts; false: canonical tensors stay
   bool apart = false;  // parts of fused layers become layers of their own (dequantize)
 };
 
@@ -153,14 +155,16 @@ struct Flow {
   unsigned workers = 1;
   uint64_t slot_nbytes = 0;       // payload of a ring slot
   uint32_t slots = 0;             // 0: every read goes straight to its place
+  uint64_t pinned_nbytes = 0;     // of each of a worker's two buffers to each GPU; 0: no GPU
+  uint32_t gpus = 0;              // that something is loaded onto
   uint64_t in_flight_nbytes = 0;  // bound on the sum over units and feeds that run at once
   std::vector<Unit> units;
 };
 
 struct Peaks {
-  uint64_t host = 0;    // ring + stored on the host + largest sum in flight
+  uint64_t host = 0;    // ring + pinned + stored on the host + largest sum in flight
   uint64_t device = 0;  // stored on devices
-  uint64_t stored = 0, ring = 0, in_flight = 0;
+  uint64_t stored = 0, ring = 0, pinned = 0, in_flight = 0;
 };
 
 struct Plan {

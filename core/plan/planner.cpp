@@ -83,6 +83,9 @@ class Planner {
     }
     for (const auto& [name, text] : plan_.options.place) {
       LS_TRY(Target target, parse_target(text));
+      if (auto sm = plan_.options.device_sm.find(text); sm != plan_.options.device_sm.end()) {
+        target.sm = sm->second;
+      }
       bool found = false;
       std::vector<std::string> names;
       for (uint32_t i = 0; i < plan_.graph.components.size(); ++i) {

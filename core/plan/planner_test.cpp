@@ -183,7 +183,8 @@ TEST_F(Planning, OtherTargetsArePlannedWithoutTheDevice) {
   Plan plan = planned(options);
   EXPECT_EQ(plan.slabs[0].target.sm, 80u);
   EXPECT_EQ(plan.peaks.device, 4096u);
-  EXPECT_EQ(plan.peaks.host, plan.peaks.ring + plan.peaks.in_flight);
+  EXPECT_EQ(plan.peaks.host, plan.peaks.ring + plan.peaks.pinned + plan.peaks.in_flight);
+  EXPECT_GT(plan.peaks.pinned, 0u);
 }
 
 TEST_F(Planning, PlaceOfAnUnknownComponentIsAnError) {

@@ -95,6 +95,16 @@ const Node& LoadedWeights::config() const {
   return plan.checkpoint->components[plan.graph.components[component_].checkpoint_component].config;
 }
 
+at::Device device_of(const load::LoadedModel& model, uint32_t layer) {
+  const int32_t gpu = model.gpu_of(layer);
+  return gpu < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<at::DeviceIndex>(gpu));
+}
+
+at::Device LoadedWeights::device() const {
+  const int32_t gpu = model_->plan().slabs[component_].target.index;
+  return gpu < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<at::DeviceIndex>(gpu));
+}
+
 const std::string& LoadedWeights::component_name() const {
   return model_->plan().graph.components[component_].name;
 }
@@ -134,7 +144,7 @@ Result<at::Tensor> LoadedWeights::stored(uint32_t layer, uint32_t index,
   const std::vector<int64_t> shape(stored.shape.begin(), stored.shape.end());
   const at::Tensor view = at::from_blob(
       model_->stored(layer, index), shape, [keep = model_](void*) {},
-      at::TensorOptions().dtype(*type));
+      at::TensorOptions().dtype(*type).device(device_of(*model_, layer)));
   return dtype ? view.to(*dtype) : view;
 }
 
@@ -156,9 +166,10 @@ Result<at::Tensor> LoadedWeights::bias_of(uint32_t layer) const {
   for (const graph::Part& part : graph_layer.parts) {
     LS_TRY(at::Tensor piece,
            stored_if(layer, (part.shard.empty() ? part.name : part.shard) + ".bias"));
-    pieces.push_back(piece.defined() ? piece
-                                     : at::zeros({static_cast<int64_t>(part.out_count)},
-                                                 at::TensorOptions().dtype(dtype_)));
+    pieces.push_back(piece.defined()
+                         ? piece
+                         : at::zeros({static_cast<int64_t>(part.out_count)},
+                                     at::TensorOptions().dtype(dtype_).device(device())));
   }
   return at::cat(pieces, 0);
 }

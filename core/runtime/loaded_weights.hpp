@@ -13,6 +13,9 @@
 
 namespace loadstone::runtime {
 
+/// Where a layer plan's stored tensors lie.
+at::Device device_of(const load::LoadedModel& model, uint32_t layer);
+
 class LoadedWeights final : public Weights {
  public:
   /// Errors: not_found when the model has no such component.
@@ -23,6 +26,7 @@ class LoadedWeights final : public Weights {
 
   const Node& config() const override;
   at::ScalarType dtype() const override { return dtype_; }
+  at::Device device() const override;
   const std::shared_ptr<RunState>& state() const override { return state_; }
   bool has_layer(const std::string& path) const override { return layers_.contains(path); }
   bool has_tensor(const std::string& name) const override { return tensors_.contains(name); }

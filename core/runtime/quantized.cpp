@@ -1,11 +1,13 @@
 #include "runtime/quantized.hpp"
 
 #include <ATen/ops/empty.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <cstring>
 
 #include "base/text.hpp"
 #include "plugin/registry.hpp"
+#include "runtime/loaded_weights.hpp"
 
 namespace loadstone::runtime {
 namespace {
@@ -23,8 +25,10 @@ uint32_t dtype_number(at::ScalarType type) {
   }
 }
 
-at::Tensor bytes(uint64_t count) {
-  return at::empty({static_cast<int64_t>(count)}, at::TensorOptions().dtype(at::kByte));
+/// From LibTorch's allocator of that device, so that nothing is allocated twice for one peak.
+at::Tensor bytes(uint64_t count, at::Device device) {
+  return at::empty({static_cast<int64_t>(count)},
+                   at::TensorOptions().dtype(at::kByte).device(device));
 }
 
 /// A bound layer with everything that must live as long.
@@ -67,7 +71,14 @@ class Bound {
         index_(source.layer),
         plan_(model_->plan().layers[index_]),
         view_(model_->plan(), plan_),
+        device_(device_of(*model_, index_)),
         state_(std::move(state)) {}
+
+  /// The stream that LibTorch works on now, or null on the CPU.
+  void* stream() const {
+    if (device_.is_cpu()) return nullptr;
+    return c10::impl::VirtualGuardImpl(device_.type()).getStream(device_).native_handle();
+  }
 
   const ls_method& table() const { return plan_.config->method().table(); }
   std::string where() const { return model_->plan().layer_of(plan_).path; }
@@ -76,15 +87,17 @@ class Bound {
   }
 
   Status bind() {
+    const uint32_t place = device_.is_cpu() ? LS_PLACE_HOST : LS_PLACE_CUDA;
     std::vector<ls_buffer> buffers;
     for (uint32_t i = 0; i < plan_.method_stored; ++i) {
       const plan::Stored& stored = plan_.stored[i];
       buffers.push_back(
-          {sizeof(ls_buffer), LS_PLACE_HOST, model_->stored(index_, i), stored.slab_nbytes(), 0});
+          {sizeof(ls_buffer), place, model_->stored(index_, i), stored.slab_nbytes(), 0});
     }
     std::vector<const ls_buffer*> pointers;
     for (const ls_buffer& buffer : buffers) pointers.push_back(&buffer);
-    const plan::Target& target = model_->plan().target;
+    const plan::Target& target =
+        model_->plan().slabs[model_->plan().layer_of(plan_).component].target;
     const ls_target view{sizeof(ls_target), target.kind, target.sm, 0, target.name.c_str()};
     return check(table().bind(plan_.config->handle(), &view_.get(), &view, plan_.note,
                               pointers.data(), pointers.size(), &handle_),
@@ -112,7 +125,8 @@ class Bound {
       call.bias = bias.const_data_ptr();
       call.bias_dtype = dtype_number(bias.scalar_type());
     }
-    const at::Tensor workspace = bytes(sizes.workspace_nbytes);
+    call.stream = stream();
+    const at::Tensor workspace = bytes(sizes.workspace_nbytes, device_);
     call.workspace = workspace.mutable_data_ptr();
     if (sizes.activation_nbytes != 0) {
       LS_CHECK(prepare(call, sizes, shared));
@@ -134,7 +148,7 @@ class Bound {
     const bool same = sizes.key_nbytes != 0 && sizes.key_nbytes == shared.key_nbytes &&
                       std::memcmp(sizes.key, shared.key.data(), shared.key.size()) == 0;
     if (same) return {};
-    shared.bytes = bytes(sizes.activation_nbytes);
+    shared.bytes = bytes(sizes.activation_nbytes, device_);
     call.activation = shared.bytes.mutable_data_ptr();
     shared.key_nbytes = 0;
     LS_CHECK(check(table().prepare(handle_, &call), "prepare"));
@@ -147,6 +161,7 @@ class Bound {
   uint32_t index_;
   const plan::LayerPlan& plan_;
   plan::LayerView view_;
+  at::Device device_;
   std::shared_ptr<RunState> state_;
   ls_bound* handle_ = nullptr;
 };
@@ -172,7 +187,7 @@ class QuantizedEmbedding final : public Embedding {
       : bound_(std::move(bound)), dtype_(dtype), width_(width) {}
 
   at::Tensor operator()(const at::Tensor& ids) const override {
-    at::Tensor y = at::empty({ids.size(0), width_}, at::TensorOptions().dtype(dtype_));
+    at::Tensor y = at::empty({ids.size(0), width_}, ids.options().dtype(dtype_));
     SharedActivation shared;
     bound_->run(ids, y, {}, shared);
     return y;

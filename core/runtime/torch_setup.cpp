@@ -1,9 +1,12 @@
 #include "runtime/torch_setup.hpp"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <dlfcn.h>
 #include <torch/headeronly/version.h>
 
 #include <cstdint>
+#include <exception>
 #include <string>
 
 #include "base/parallel.hpp"
@@ -22,6 +25,35 @@ std::string version_text(uint64_t number) {
 }
 
 }  // namespace
+
+namespace {
+
+Error cannot_use(int32_t index, std::string found) {
+  return Error{Code::unsupported,
+               "cannot use cuda:" + std::to_string(index),
+               "LibTorch",
+               "found " + std::move(found) + ", expected LibTorch's CUDA libraries",
+               "",
+               {}};
+}
+
+}  // namespace
+
+Status set_up_cuda(int32_t index) {
+  // Its kernels enter themselves into LibTorch's tables as it is opened. Never closed.
+  static void* const library = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
+  static const char* const why = library == nullptr ? dlerror() : nullptr;
+  if (library == nullptr) return cannot_use(index, why == nullptr ? "no reason" : why);
+  try {
+    at::globalContext().lazyInitDevice(at::kCUDA);
+    at::globalContext().setAllowTF32CuBLAS(false);
+    at::globalContext().setAllowTF32CuDNN(false);
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    return cannot_use(index, text.substr(0, text.find('\n')));
+  }
+  return {};
+}
 
 Status set_up_torch(unsigned threads) {
   if (const uint64_t found = aoti_torch_abi_version(); found != TORCH_ABI_VERSION) {

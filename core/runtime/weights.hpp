@@ -23,6 +23,8 @@ class Weights {
   virtual const Node& config() const = 0;
   /// Dtype of activations and of the tensors that are handed out.
   virtual at::ScalarType dtype() const = 0;
+  /// Where the tensors lie and the network computes.
+  virtual at::Device device() const { return at::kCPU; }
   /// Shared by all layers of the pipeline.
   virtual const std::shared_ptr<RunState>& state() const = 0;
   /// Whether a layer has this path, fused ones included.

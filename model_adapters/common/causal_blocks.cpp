@@ -4,6 +4,7 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/silu.h>
 
 #include <cmath>
@@ -51,6 +52,14 @@ Result<ChannelNorm> ChannelNorm::open(runtime::Weights& weights, const std::stri
 }
 
 at::Tensor ChannelNorm::operator()(const at::Tensor& x, bool silu) const {
+  if (!x.is_cpu()) {
+    const at::Tensor wide = x.to(at::kFloat);
+    const at::Tensor length = at::linalg_vector_norm(wide, 2, {1}, true).clamp_min_(1e-12);
+    const at::Tensor gamma = gamma_.to(at::kFloat).view({1, -1, 1, 1});
+    const double to_root = std::sqrt(static_cast<double>(x.size(1)));
+    at::Tensor normed = wide.div(length).mul_(to_root).mul_(gamma).to(x.scalar_type());
+    return silu ? at::silu_(normed) : normed;
+  }
   // Channels last: a pixel's channels are one dense row.
   const at::Tensor dense = x.contiguous(at::MemoryFormat::ChannelsLast);
   at::Tensor out = at::empty_like(dense);

@@ -168,6 +168,7 @@ struct CausalVae::Networks {
   LatentStatistics statistics;
   int64_t channels = 0;
   int64_t scale = 1;
+  at::Device device = at::kCPU;
   std::shared_ptr<runtime::RunState> state;
 };
 
@@ -189,9 +190,12 @@ Result<CausalVae> CausalVae::open(runtime::Weights& weights) {
   networks->state = weights.state();
   LS_TRY(networks->channels, runtime::config_count(config, "z_dim"));
   const size_t stages = multipliers.size();
+  networks->device = weights.device();
   networks->scale = int64_t{1} << (stages - 1);
   LS_TRY(networks->statistics.mean, read_statistic(config, "latents_mean", networks->channels));
   LS_TRY(networks->statistics.deviation, read_statistic(config, "latents_std", networks->channels));
+  networks->statistics.mean = networks->statistics.mean.to(networks->device);
+  networks->statistics.deviation = networks->statistics.deviation.to(networks->device);
   LS_TRY(networks->decoder, open_decoder(weights, stages, static_cast<size_t>(blocks)));
   if (weights.has_tensor("encoder.conv_in.weight")) {
     LS_TRY(networks->encoder, open_encoder(weights, stages, static_cast<size_t>(blocks)));
@@ -220,6 +224,7 @@ Encoded CausalVae::encode(const at::Tensor& pictures) const {
 
 bool CausalVae::has_encoder() const { return networks_->encoder.has_value(); }
 int64_t CausalVae::latent_channels() const { return networks_->channels; }
+at::Device CausalVae::device() const { return networks_->device; }
 int64_t CausalVae::scale() const { return networks_->scale; }
 const LatentStatistics& CausalVae::statistics() const { return networks_->statistics; }
 

@@ -39,6 +39,7 @@ class CausalVae {
   int64_t latent_channels() const;
   /// Pixels per latent along an edge: 2 to the number of resampling stages.
   int64_t scale() const;
+  at::Device device() const;
   const LatentStatistics& statistics() const;
 
  private:

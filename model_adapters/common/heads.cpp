@@ -3,6 +3,8 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/outer.h>
 #include <ATen/ops/pow.h>
+#include <ATen/ops/rms_norm.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 
 #include <cmath>
@@ -66,6 +68,39 @@ const float* weight_of(const HeadNorm& norm, int64_t dim, std::vector<float>& sc
   return widened(norm.weight.const_data_ptr<T>(), dim, scratch);
 }
 
+/// Heads [rows, count, dim], normed and rotated as float32 would be, by ATen's operators.
+at::Tensor turned(const at::Tensor& heads, const HeadNorm& norm, const RotaryTable& table,
+                  RotaryPairs pairs, int64_t batch) {
+  const int64_t rows = heads.size(0), count = heads.size(1), dim = heads.size(2);
+  at::Tensor x = heads;
+  if (norm.weight.defined()) x = at::rms_norm(x, {dim}, norm.weight, norm.eps);
+  x = x.to(at::kFloat).view({batch, rows / batch, count, dim});
+  const at::Tensor cosine = table.cosine.view({1, -1, 1, dim / 2});
+  const at::Tensor sine = table.sine.view({1, -1, 1, dim / 2});
+  const bool adjacent = pairs == RotaryPairs::adjacent;
+  const int64_t axis = adjacent ? 4 : 3;
+  x = adjacent ? x.view({batch, rows / batch, count, dim / 2, 2})
+               : x.view({batch, rows / batch, count, 2, dim / 2});
+  const at::Tensor a = x.select(axis, 0), b = x.select(axis, 1);
+  const at::Tensor real = a.mul(cosine).sub_(b.mul(sine)),
+                   imaginary = a.mul(sine).add_(b.mul(cosine));
+  return at::stack({real, imaginary}, axis).view({batch, rows / batch, count * dim});
+}
+
+void place_on_gpu(const at::Tensor& projections, const HeadCounts& heads, const HeadNorm& q_norm,
+                  const HeadNorm& k_norm, const RotaryTable& table, RotaryPairs pairs,
+                  at::Tensor& out, int64_t offset) {
+  const int64_t batch = out.size(0), rows = projections.size(0), count = rows / batch;
+  const int64_t q = heads.q * heads.dim, kv = heads.kv * heads.dim;
+  at::Tensor place = out.narrow(1, offset, count);
+  const auto part = [&](int64_t from, int64_t many) {
+    return projections.narrow(1, from, many * heads.dim).reshape({rows, many, heads.dim});
+  };
+  place.narrow(2, 0, q).copy_(turned(part(0, heads.q), q_norm, table, pairs, batch));
+  place.narrow(2, q, kv).copy_(turned(part(q, heads.kv), k_norm, table, pairs, batch));
+  place.narrow(2, q + kv, kv).copy_(projections.narrow(1, q + kv, kv).view({batch, count, kv}));
+}
+
 }  // namespace
 
 at::Tensor rotary_angles(const std::vector<int64_t>& positions, int64_t dim, double theta) {
@@ -75,13 +110,16 @@ at::Tensor rotary_angles(const std::vector<int64_t>& positions, int64_t dim, dou
   return at::outer(at::tensor(positions).to(at::kFloat), frequencies);
 }
 
-RotaryTable rotary_table(const at::Tensor& angles) {
-  return {angles.cos().contiguous(), angles.sin().contiguous()};
+RotaryTable rotary_table(const at::Tensor& angles, at::Device device) {
+  return {angles.cos().contiguous().to(device), angles.sin().contiguous().to(device)};
 }
 
 void place_heads(const at::Tensor& projections, const HeadCounts& heads, const HeadNorm& q_norm,
                  const HeadNorm& k_norm, const RotaryTable& table, RotaryPairs pairs,
                  at::Tensor& out, int64_t offset) {
+  if (!out.is_cpu()) {
+    return place_on_gpu(projections, heads, q_norm, k_norm, table, pairs, out, offset);
+  }
   const int64_t width = heads.width(), batch = out.size(0), length = out.size(1);
   const int64_t count = projections.size(0) / batch;
   const float* cosine = table.cosine.const_data_ptr<float>();

@@ -14,7 +14,8 @@ struct RotaryTable {
 
 /// Angles position·theta^(-2i/dim) for the dims of one axis, i < dim/2, in float32.
 at::Tensor rotary_angles(const std::vector<int64_t>& positions, int64_t dim, double theta);
-RotaryTable rotary_table(const at::Tensor& angles);
+/// Computed on the CPU, kept on `device`.
+RotaryTable rotary_table(const at::Tensor& angles, at::Device device = at::kCPU);
 
 enum class RotaryPairs { adjacent, halves };  // which elements of a head are rotated together
 

@@ -50,7 +50,7 @@ std::vector<compare::Frame> to_frames(const at::Tensor& pictures) {
                                .clamp_(0.0, 1.0)
                                .mul_(255.0)
                                .round_()
-                               .to(at::kByte)
+                               .to(at::kCPU, at::kByte)
                                .permute({0, 2, 3, 1})
                                .contiguous();
   std::vector<compare::Frame> frames;

@@ -1,7 +1,10 @@
 #include "common/rows.hpp"
 
+#include <ATen/ops/addcmul.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/rms_norm.h>
 #include <ATen/ops/silu.h>
 
 #include <cmath>
@@ -14,6 +17,10 @@ using namespace kernels;  // NOLINT(google-build-using-namespace): this file is 
 
 at::Tensor layer_norm_modulated(const at::Tensor& x, const at::Tensor& scale,
                                 const at::Tensor& shift, double eps) {
+  if (!x.is_cpu()) {
+    const at::Tensor normed = at::layer_norm(x, {x.size(1)}, {}, {}, eps);
+    return at::addcmul(shift, normed, scale.add(1.0));
+  }
   at::Tensor out = at::empty_like(x);
   const int64_t width = x.size(1);
   with_type(x, [&]<typename T>() {
@@ -38,6 +45,7 @@ at::Tensor layer_norm_modulated(const at::Tensor& x, const at::Tensor& scale,
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  if (!x.is_cpu()) return at::rms_norm(x, {x.size(1)}, weight, eps);
   at::Tensor out = at::empty_like(x);
   const int64_t width = x.size(1);
   with_type(x, [&]<typename T>() {
@@ -60,6 +68,10 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
 }
 
 void add_gated(at::Tensor& x, const at::Tensor& gate, const at::Tensor& y) {
+  if (!x.is_cpu()) {
+    x.addcmul_(gate, y);
+    return;
+  }
   const int64_t width = x.size(1);
   with_type(x, [&]<typename T>() {
     T* to = x.mutable_data_ptr<T>();

@@ -69,12 +69,12 @@ struct Run {
 
   void record(const char* name, const at::Tensor& value) {
     if (traced)
-      trace.emplace_back(name,
-                         value.detach()
-                             .to(value.is_floating_point() && value.scalar_type() != at::kDouble
-                                     ? at::kFloat
-                                     : value.scalar_type())
-                             .clone());
+      trace.emplace_back(
+          name, value.detach()
+                    .to(at::kCPU, value.is_floating_point() && value.scalar_type() != at::kDouble
+                                      ? at::kFloat
+                                      : value.scalar_type())
+                    .clone());
   }
 };
 
@@ -188,7 +188,7 @@ at::Tensor QwenImageDrawer::initial_latents(Run& run) const {
     run.record("noise", noise);
     packed = pack_latents(noise.squeeze(1));
   }
-  packed = packed.to(source_.dtype);
+  packed = packed.to(transformer_.device(), source_.dtype);
   run.record(kInitialLatents, packed);
   return packed;
 }
@@ -214,10 +214,12 @@ Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tens
   const ImageGrid grid = transformer_.make_grid(run.height / 2, run.width / 2);
   std::vector<TextInput> texts;
   for (const at::Tensor& embedding : embeddings) {
-    texts.push_back(transformer_.prepare_text(embedding, run.batch, grid));
+    texts.push_back(
+        transformer_.prepare_text(embedding.to(transformer_.device()), run.batch, grid));
   }
   const auto steps = static_cast<int64_t>(schedule.timesteps.size());
-  const at::Tensor times = at::tensor(schedule.timesteps).div(1000.0).to(source_.dtype);
+  const at::Tensor times =
+      at::tensor(schedule.timesteps).div(1000.0).to(transformer_.device(), source_.dtype);
   const int64_t ahead =
       transformer_.modulation_rows_are_independent()
           ? std::clamp<int64_t>(kModulationBytes / transformer_.modulation_nbytes(), 1, steps)
@@ -283,8 +285,8 @@ Result<Generated> QwenImageDrawer::generate(const GenerateOptions& options,
   LS_TRY(const at::Tensor latents,
          denoise(run, embeddings, initial.view({run.batch * tokens, -1}), schedule, out.timings));
   out.timings.denoise = clock.lap();
-  const at::Tensor input =
-      denormalize(unpack_latents(latents, run.height, run.width), vae_.statistics());
+  const at::Tensor input = denormalize(
+      unpack_latents(latents.to(vae_.device()), run.height, run.width), vae_.statistics());
   run.record("vae_input", input.unsqueeze(2));
   out.pictures = to_frames(vae_.decode(input));
   LS_CHECK(source_.state->take_failure());

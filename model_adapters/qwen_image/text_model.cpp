@@ -102,6 +102,7 @@ struct TextModel::Networks {
   std::unique_ptr<runtime::Embedding> embedding;
   std::vector<Layer> layers;
   at::Tensor final_norm;
+  at::Device device = at::kCPU;
   std::shared_ptr<runtime::RunState> state;
 
   at::Tensor attend(const Layer& layer, const at::Tensor& x, const RotaryTable& table) const {
@@ -123,6 +124,7 @@ Result<TextModel> TextModel::open(runtime::Weights& weights) {
   auto networks = std::make_unique<Networks>();
   LS_TRY(networks->sizes, read_sizes(weights.config()));
   networks->state = weights.state();
+  networks->device = weights.device();
   // Published names, and those that the library uses in memory.
   const std::string root =
       weights.has_layer("model.language_model.embed_tokens") ? "model.language_model" : "model";
@@ -145,8 +147,8 @@ at::Tensor TextModel::forward(const at::Tensor& ids) const {
   std::vector<int64_t> positions(static_cast<size_t>(ids.size(0)));
   std::iota(positions.begin(), positions.end(), 0);
   const RotaryTable table =
-      rotary_table(rotary_angles(positions, n.sizes.heads.dim, n.sizes.theta));
-  at::Tensor x = (*n.embedding)(ids);
+      rotary_table(rotary_angles(positions, n.sizes.heads.dim, n.sizes.theta), n.device);
+  at::Tensor x = (*n.embedding)(ids.to(n.device));
   for (const Layer& layer : n.layers) {
     if (n.state->stopped()) break;
     x = x.add(n.attend(layer, rms_norm(x, layer.input_norm, n.sizes.eps), table));

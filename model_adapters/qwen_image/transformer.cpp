@@ -168,10 +168,11 @@ struct Transformer::Networks {
 
   RotaryTable axes_table(const std::vector<int64_t>& frame, const std::vector<int64_t>& row,
                          const std::vector<int64_t>& column) const {
-    return rotary_table(at::cat(
-        {rotary_angles(frame, sizes.axes[0], kTheta), rotary_angles(row, sizes.axes[1], kTheta),
-         rotary_angles(column, sizes.axes[2], kTheta)},
-        1));
+    return rotary_table(at::cat({rotary_angles(frame, sizes.axes[0], kTheta),
+                                 rotary_angles(row, sizes.axes[1], kTheta),
+                                 rotary_angles(column, sizes.axes[2], kTheta)},
+                                1),
+                        options.device());
   }
 
   /// Attention of every pass over [text, image]; image rows to `img`, text rows to `txt` (if asked
@@ -190,7 +191,7 @@ Result<Transformer> Transformer::open(runtime::Weights& weights) {
   LS_TRY(n->sizes, read_sizes(weights.config()));
   const Sizes& sizes = n->sizes;
   const int64_t width = sizes.width;
-  n->options = at::TensorOptions().dtype(weights.dtype());
+  n->options = at::TensorOptions().dtype(weights.dtype()).device(weights.device());
   n->state = weights.state();
   const std::string time = "time_text_embed.timestep_embedder.linear_";
   LS_TRY(n->img_in, open_linear(weights, "img_in", sizes.latent, width));
@@ -374,6 +375,7 @@ std::vector<at::Tensor> Transformer::forward(const at::Tensor& latents,
   return velocity.split(latents.size(0), 0);
 }
 
+at::Device Transformer::device() const { return networks_->options.device(); }
 int64_t Transformer::latent_width() const { return networks_->sizes.latent; }
 int64_t Transformer::text_width() const { return networks_->sizes.text; }
 

@@ -66,6 +66,7 @@ class Transformer {
                                   const StepModulation& step, const ImageGrid& grid,
                                   const Probe& probe = {}) const;
 
+  at::Device device() const;
   int64_t latent_width() const;  // channels of an image token, in and out
   int64_t text_width() const;
 

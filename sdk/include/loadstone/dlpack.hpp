@@ -16,7 +16,7 @@ struct version {
 };
 
 struct device {
-  int32_t type;  // 1: CPU
+  int32_t type;  // 1: CPU, 2: CUDA
   int32_t id;
 };
 

@@ -1,0 +1,90 @@
+#include "device/courier.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace loadstone::device {
+
+namespace {
+
+constexpr unsigned kNonBlocking = 1;  // CU_STREAM_NON_BLOCKING
+constexpr unsigned kNoTiming = 2;     // CU_EVENT_DISABLE_TIMING
+
+}  // namespace
+
+Result<Courier> Courier::make(uint32_t index, uint64_t buffer_nbytes) {
+  LS_CHECK(enter(index));
+  const Driver& d = *driver();
+  Courier courier;
+  courier.index_ = index;
+  courier.buffer_nbytes_ = buffer_nbytes;
+  LS_CHECK(check(d.make_stream(&courier.stream_, kNonBlocking), "making a stream"));
+  for (Buffer& buffer : courier.buffers_) {
+    void* at = nullptr;
+    LS_CHECK(check(d.pin(&at, buffer_nbytes, 0), "pinning host memory"));
+    buffer.at = static_cast<std::byte*>(at);
+    LS_CHECK(check(d.make_event(&buffer.sent, kNoTiming), "making an event"));
+  }
+  return courier;
+}
+
+Courier::Courier(Courier&& other) noexcept { *this = std::move(other); }
+
+Courier& Courier::operator=(Courier&& other) noexcept {
+  std::swap(index_, other.index_);
+  std::swap(buffer_nbytes_, other.buffer_nbytes_);
+  std::swap(stream_, other.stream_);
+  std::swap(buffers_, other.buffers_);
+  std::swap(next_, other.next_);
+  return *this;
+}
+
+Courier::~Courier() {
+  if (stream_ == nullptr || !enter(index_).ok()) return;
+  const Driver& d = *driver();
+  d.wait_stream(stream_);
+  for (Buffer& buffer : buffers_) {
+    if (buffer.sent != nullptr) d.destroy_event(buffer.sent);
+    if (buffer.at != nullptr) d.unpin(buffer.at);
+  }
+  d.destroy_stream(stream_);
+}
+
+Result<std::byte*> Courier::buffer() {
+  Buffer& buffer = buffers_[next_];
+  if (buffer.under_way) {
+    LS_CHECK(check(driver()->wait_event(buffer.sent), "copying to the GPU"));
+    buffer.under_way = false;
+  }
+  return buffer.at;
+}
+
+Status Courier::send(std::byte* to, uint64_t nbytes) {
+  const Driver& d = *driver();
+  Buffer& buffer = buffers_[next_];
+  next_ = (next_ + 1) % kBuffers;
+  LS_CHECK(check(d.to_device(reinterpret_cast<Address>(to), buffer.at, nbytes, stream_),
+                 "copying to the GPU"));
+  LS_CHECK(check(d.record(buffer.sent, stream_), "copying to the GPU"));
+  buffer.under_way = true;
+  return {};
+}
+
+Status Courier::copy(std::byte* to, const std::byte* from, uint64_t nbytes) {
+  for (uint64_t done = 0; done < nbytes;) {
+    uint64_t step = std::min(buffer_nbytes_, nbytes - done);
+    LS_TRY(std::byte * at, buffer());
+    std::memcpy(at, from + done, step);
+    LS_CHECK(send(to + done, step));
+    done += step;
+  }
+  return {};
+}
+
+Status Courier::finish() {
+  if (stream_ == nullptr) return {};
+  return check(driver()->wait_stream(stream_), "copying to the GPU");
+}
+
+}  // namespace loadstone::device

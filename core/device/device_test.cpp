@@ -1,0 +1,50 @@
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <vector>
+
+#include "device/courier.hpp"
+#include "device/cuda.hpp"
+
+namespace loadstone::device {
+namespace {
+
+TEST(DeviceTest, AGpuThatIsNotThereIsAnErrorThatSaysSo) {
+  const auto found = properties(1000);
+  ASSERT_FALSE(found.ok());
+  EXPECT_EQ(found.error().code, Code::unsupported);
+  EXPECT_TRUE(found.error().text().starts_with("cannot use cuda:1000: found "))
+      << found.error().text();
+}
+
+class Gpu : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (auto found = properties(0); !found.ok()) GTEST_SKIP() << found.error().text();
+  }
+};
+
+TEST_F(Gpu, BytesArriveWhateverTheBuffers) {
+  constexpr uint64_t kNbytes = 100'003;
+  std::vector<std::byte> sent(kNbytes), back(kNbytes);
+  for (uint64_t i = 0; i < kNbytes; ++i) sent[i] = static_cast<std::byte>(i * 7 + i / 251);
+  for (uint64_t buffer : {uint64_t{64}, uint64_t{4096}, uint64_t{1} << 20}) {
+    auto memory = Memory::allocate(0, kNbytes);
+    ASSERT_TRUE(memory.ok()) << memory.error().text();
+    auto courier = Courier::make(0, buffer);
+    ASSERT_TRUE(courier.ok()) << courier.error().text();
+    ASSERT_TRUE(courier->copy(memory->data(), sent.data(), kNbytes).ok());
+    ASSERT_TRUE(courier->finish().ok());
+    ASSERT_TRUE(read_back(0, memory->data(), back.data(), kNbytes).ok());
+    EXPECT_EQ(back, sent);
+  }
+}
+
+TEST_F(Gpu, MoreMemoryThanThereIsIsAResourceError) {
+  auto memory = Memory::allocate(0, uint64_t{1} << 50);
+  ASSERT_FALSE(memory.ok());
+  EXPECT_EQ(memory.error().code, Code::resource);
+}
+
+}  // namespace
+}  // namespace loadstone::device

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Runs what tests/gpu/pack.sh bundled, on a machine with a GPU; prints a short table.
+#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji big (default: all but big)
+# `big` writes a model of true width into /dev/shm (BLOCKS of it, default 30: 20 GB).
+# Status 0: all passed or skipped; 3: something failed. Without a GPU everything is skipped.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+pack=$PWD/${1:-build/gpu-pack}
+shift || true
+steps=${*:-env unit emoji}
+failed=0
+say() { printf '%-34s %s\n' "$1" "$2"; }
+has() { case " $steps " in *" $1 "*) return 0 ;; esac; return 1; }
+
+if ! nvidia-smi -L >/dev/null 2>&1; then
+  say "GPU tests" "SKIPPED: no GPU (nvidia-smi finds none)"
+  exit 0
+fi
+# LibTorch and the CUDA libraries it was built with, as Python's torch brings them.
+site=$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')
+libs=$site/lib:$pack/lib
+for folder in "$site"/../nvidia/*/lib; do libs=$libs:$folder; done
+export LD_LIBRARY_PATH=$libs:${LD_LIBRARY_PATH:-}
+loadstone=$pack/bin/loadstone
+chmod -R go-w "$pack"
+model=examples/models/emoji
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+if has env; then
+  say GPU "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -1)"
+  say loadstone "$("$loadstone" --version 2>&1 | tail -1)"
+  if missing=$(ldd "$loadstone" | grep "not found"); then say libraries "FAILED: $missing"; exit 3; fi
+  say plugins "$("$loadstone" plugins list 2>&1 | awk 'NR > 1 {printf "%s ", $1}')"
+fi
+
+if has unit; then
+  for test in "$pack"/bin/*_test; do
+    if "$test" >"$work/log" 2>&1; then
+      say "$(basename "$test")" "$(tail -1 "$work/log")"
+    else
+      say "$(basename "$test")" FAILED
+      tail -30 "$work/log"
+      failed=3
+    fi
+  done
+fi
+
+if has emoji; then
+  for dtype in f32 bf16; do
+    if "$loadstone" load $model --device cuda:0 --report "$work/load.json" >"$work/log" 2>&1; then
+      say "load emoji" "$(grep -E '^total' "$work/log")"
+    else
+      say "load emoji" "FAILED: $(tail -2 "$work/log")"
+      failed=3
+    fi
+    python3 tests/gpu/emoji.py "$loadstone" $model "$pack/references" "$dtype" "$work" || failed=3
+  done
+fi
+
+if has big; then
+  big=/dev/shm/loadstone-big
+  python3 tests/gpu/big_model.py $model "$big" "${BLOCKS:-30}" || failed=3
+  for attempt in 1 2; do
+    "$loadstone" load "$big" --device cuda:0 --report "$work/load.json" >"$work/log" 2>&1 || failed=3
+    say "load big, run $attempt" ""
+    cat "$work/log"
+  done
+  python3 tests/gpu/bare_loop.py "$big" || failed=3
+  "$loadstone" generate "$big" --device cuda:0 --dtype bf16 --compute bf16 --prompt "a cat" \
+    --num-inference-steps 8 --height 1024 --width 1024 --output "$work/big.png" >"$work/log" 2>&1 ||
+    failed=3
+  say "generate big, 8 steps" ""
+  cat "$work/log"
+  rm -rf "$big"
+fi
+exit $failed
