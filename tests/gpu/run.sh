@@ -20,7 +20,7 @@ fi
 site=$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')
 libs=$site/lib:$pack/lib
 for folder in "$site"/../nvidia/*/lib; do libs=$libs:$folder; done
-export LD_LIBRARY_PATH=$libs:${LD_LIBRARY_PATH:-}
+export LOADSTONE_GPU_PACK=$pack LD_LIBRARY_PATH=$libs:${LD_LIBRARY_PATH:-}
 loadstone=$pack/bin/loadstone
 chmod -R go-w "$pack"
 model=examples/models/emoji
