@@ -295,6 +295,20 @@ Flow make_flow(const Plan& plan, std::span<const uint32_t> order) {
   return flow;
 }
 
+namespace {
+
+/// What a GPU's layers cost the CPU is said, not left to be guessed from the rate.
+void note_made_on_host(Plan& plan) {
+  uint64_t layers = 0;
+  for (uint32_t index : plan.schedule) layers += made_on_host(plan, plan.layers[index]);
+  if (layers == 0) return;
+  plan.notes.push_back(std::to_string(layers) +
+                       " layers for a GPU are made in host memory and sent whole (quantized, "
+                       "decoded, cast or gathered there)");
+}
+
+}  // namespace
+
 void schedule(Plan& plan) {
   std::vector<std::pair<Place, uint32_t>> order;
   for (uint32_t i = 0; i < plan.layers.size(); ++i) {
@@ -314,6 +328,7 @@ void schedule(Plan& plan) {
   std::sort(order.begin(), order.end());
   plan.schedule.clear();
   for (const auto& [place, index] : order) plan.schedule.push_back(index);
+  note_made_on_host(plan);
   plan.flow = make_flow(plan, plan.schedule);
 
   plan.peaks = {};

@@ -78,7 +78,7 @@ def main():
     config.update(num_layers=blocks, num_attention_heads=WIDTH // HEAD, attention_head_dim=HEAD,
                   axes_dims_rope=[16, 56, 56])
     json.dump(config, open(f"{out}/transformer/config.json", "w"), indent=1)
-    values = np.random.default_rng(0).standard_normal(40_000_000, np.float32) * 0.02
+    values = np.random.default_rng(0).standard_normal(80_000_000, np.float32) * 0.02
     pool = memoryview((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
     latent, picture, text = config["in_channels"], config["out_channels"], config["joint_attention_dim"]
     shards = [[shape for b in range(first, min(first + SHARD_BLOCKS, blocks)) for shape in block_shapes(b)]
