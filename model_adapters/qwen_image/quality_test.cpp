@@ -80,6 +80,9 @@ struct Method {
   const char* quantization;
 };
 
+// Every step of a picture here: activations stay e4m3 throughout.
+#define W4A8_STEPS "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]"
+
 constexpr Method kMethods[] = {
     {"fp8_tensor_token",
      R"({"method": "fp8", "weight_granularity": "tensor", "activation_granularity": "token"})"},
@@ -88,6 +91,16 @@ constexpr Method kMethods[] = {
      R"({"method": "fp8", "weight_granularity": "tensor", "activation_granularity": "tensor"})"},
     {"fp8_block128",
      R"({"method": "fp8", "weight_granularity": "block", "weight_block_size": [128, 128]})"},
+    {"int8", R"("int8")"},
+    {"mxfp8", R"("mxfp8")"},
+    {"mxfp4", R"("mxfp4")"},
+    {"mxfp4_uos", R"({"method": "mxfp4", "mxfp4_scale_alg": 2})"},
+    {"mxfp4_w4a8", R"({"method": "mxfp4", "w4a8_fallback_steps": )" W4A8_STEPS "}"},
+    // Layers that it can't do are kept, because told to.
+    {"mxfp4_dualscale",
+     R"({"method": "mxfp4_dualscale", "num_bf16_fallback_layers": 0, "on_unsupported": "keep"})"},
+    {"gguf_q8_0", R"({"method": "gguf", "type": "Q8_0"})"},
+    {"gguf_q4_0", R"({"method": "gguf", "type": "Q4_0"})"},
 };
 
 struct Drawn {
