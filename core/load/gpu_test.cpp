@@ -79,14 +79,16 @@ TEST_F(OnTheGpu, KeptLayersHoldTheBytesOfTheFile) {
 }
 
 TEST_F(OnTheGpu, CastsAreMadeBeforeTheyAreSent) {
-  auto section = section_of("cpu");
-  section.dtype = "bf16";
-  auto host = load(section, "");
-  ASSERT_TRUE(host.ok()) << host.error().text();
-  section.device = "cuda:0";
-  auto gpu = load(section, "");
-  ASSERT_TRUE(gpu.ok()) << gpu.error().text();
-  expect_equal(**host, **gpu);
+  for (const char* dtype : {"f32", "bf16", "fp16"}) {
+    auto section = section_of("cpu");
+    section.dtype = dtype;
+    auto host = load(section, "");
+    ASSERT_TRUE(host.ok()) << host.error().text();
+    section.device = "cuda:0";
+    auto gpu = load(section, "");
+    ASSERT_TRUE(gpu.ok()) << gpu.error().text();
+    expect_equal(**host, **gpu);
+  }
 }
 
 }  // namespace

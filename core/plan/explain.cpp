@@ -163,6 +163,7 @@ Node Plan::to_node() const {
                               {"device", integer(peaks.device)},
                               {"stored", integer(peaks.stored)},
                               {"ring", integer(peaks.ring)},
+                              {"pinned", integer(peaks.pinned)},
                               {"in_flight", integer(peaks.in_flight)}})},
       {"rules", texts(rules)},
       {"notes", texts(notes)},

@@ -148,7 +148,8 @@ std::string summary_text(const Plan& plan) {
                      human_nbytes(plan.peaks.stored - plan.peaks.device),
                      human_nbytes(plan.peaks.ring), human_nbytes(plan.peaks.in_flight));
   if (plan.peaks.device != 0)
-    out += fmt::format(", on devices {}", human_nbytes(plan.peaks.device));
+    out += fmt::format(", pinned {}, on devices {}", human_nbytes(plan.peaks.pinned),
+                       human_nbytes(plan.peaks.device));
   out += "\n";
   for (const std::string& note : plan.notes) out += "note: " + note + "\n";
   return out;
