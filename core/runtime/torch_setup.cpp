@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <torch/headeronly/version.h>
 
@@ -53,6 +54,11 @@ Status set_up_cuda(int32_t index) {
     return cannot_use(index, text.substr(0, text.find('\n')));
   }
   return {};
+}
+
+void wait_for(c10::Device device) {
+  if (device.is_cpu()) return;
+  c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
 }
 
 Status set_up_torch(unsigned threads) {

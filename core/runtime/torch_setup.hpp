@@ -1,6 +1,8 @@
 // LibTorch made ready, once a process.
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
 
 #include "base/result.hpp"
@@ -10,6 +12,8 @@ namespace loadstone::runtime {
 /// LibTorch's CUDA side, opened once a process for GPU `index`, before any tensor is put there;
 /// float32 products and convolutions without TF32. Errors: unsupported ("cannot use cuda:N: …").
 Status set_up_cuda(int32_t index);
+/// Waits for all that LibTorch has begun on this device; nothing on the CPU.
+void wait_for(c10::Device device);
 
 /// Refuses a LibTorch of another version than this was built for (it would run and be wrong), sets
 /// the threads of its operators (0: usable_threads()) and makes its product the one that plugins

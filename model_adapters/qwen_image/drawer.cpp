@@ -18,6 +18,7 @@
 #include "runtime/loaded_weights.hpp"
 #include "runtime/noise.hpp"
 #include "runtime/scheduler/flow_match_euler.hpp"
+#include "runtime/torch_setup.hpp"
 #include "runtime/trace.hpp"
 
 namespace loadstone::networks::qwen_image {
@@ -246,6 +247,7 @@ Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tens
           {"denoise", static_cast<uint64_t>(i + 1), static_cast<uint64_t>(steps), "steps"});
     }
   }
+  runtime::wait_for(transformer_.device());  // what was timed is done
   if (run.traced) run.record("latents_steps", at::stack(history, 0));
   return latents.view({run.batch, grid.tokens(), -1});
 }
