@@ -1,0 +1,104 @@
+// A stand-in for libcuda.so.1 over host memory, for tests of everything but speed on machines
+// without a GPU. Copies happen as late as the driver may let them: when an event or a stream is
+// waited for. Pinned memory that is overwritten too early, or a copy that nobody waits for, shows
+// as wrong bytes.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <mutex>
+
+namespace {
+
+struct Copy {
+  void* to;
+  const void* from;
+  size_t nbytes;
+};
+
+struct Stream {
+  std::mutex mutex;
+  std::deque<Copy> waiting;
+  uint64_t queued = 0, done = 0;
+
+  void run_until(uint64_t count) {
+    std::lock_guard lock(mutex);
+    for (; done < count && !waiting.empty(); ++done, waiting.pop_front()) {
+      const Copy& copy = waiting.front();
+      std::memcpy(copy.to, copy.from, copy.nbytes);
+    }
+  }
+};
+
+struct Event {
+  Stream* stream = nullptr;
+  uint64_t mark = 0;
+};
+
+constexpr int kFine = 0, kOutOfMemory = 2;
+constexpr size_t kMemory = size_t{8} << 30;
+constexpr int kMajorAttribute = 75;
+
+void* fresh(size_t nbytes) {
+  void* at = std::aligned_alloc(4096, (nbytes + 4095) / 4096 * 4096);
+  if (at != nullptr) std::memset(at, 0xA5, nbytes);
+  return at;
+}
+
+}  // namespace
+
+extern "C" {
+int cuInit(unsigned) { return kFine; }
+int cuDeviceGetCount(int* count) { return *count = 1, kFine; }
+int cuDeviceGet(int* device, int index) { return *device = index, kFine; }
+int cuDeviceGetName(char* name, int, int) { return std::strcpy(name, "stand-in"), kFine; }
+int cuDeviceGetAttribute(int* value, int which, int) {
+  return *value = which == kMajorAttribute ? 9 : 0, kFine;
+}
+int cuDeviceTotalMem_v2(size_t* nbytes, int) { return *nbytes = kMemory, kFine; }
+int cuDevicePrimaryCtxRetain(void** context, int) {
+  static int any;
+  return *context = &any, kFine;
+}
+int cuCtxSetCurrent(void*) { return kFine; }
+int cuMemAlloc_v2(uint64_t* address, size_t nbytes) {
+  void* at = nbytes > kMemory ? nullptr : fresh(nbytes);
+  *address = reinterpret_cast<uint64_t>(at);
+  return at == nullptr ? kOutOfMemory : kFine;
+}
+int cuMemFree_v2(uint64_t address) { return std::free(reinterpret_cast<void*>(address)), kFine; }
+int cuMemHostAlloc(void** at, size_t nbytes, unsigned) { return *at = fresh(nbytes), kFine; }
+int cuMemFreeHost(void* at) { return std::free(at), kFine; }
+int cuStreamCreate(void** stream, unsigned) { return *stream = new Stream, kFine; }
+int cuStreamDestroy_v2(void* stream) { return delete static_cast<Stream*>(stream), kFine; }
+int cuStreamSynchronize(void* stream) {
+  return static_cast<Stream*>(stream)->run_until(UINT64_MAX), kFine;
+}
+int cuEventCreate(void** event, unsigned) { return *event = new Event, kFine; }
+int cuEventDestroy_v2(void* event) { return delete static_cast<Event*>(event), kFine; }
+int cuEventRecord(void* event, void* stream) {
+  auto* on = static_cast<Stream*>(stream);
+  std::lock_guard lock(on->mutex);
+  *static_cast<Event*>(event) = {on, on->queued};
+  return kFine;
+}
+int cuEventSynchronize(void* event) {
+  auto* mark = static_cast<Event*>(event);
+  if (mark->stream != nullptr) mark->stream->run_until(mark->mark);
+  return kFine;
+}
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t nbytes, void* stream) {
+  auto* on = static_cast<Stream*>(stream);
+  std::lock_guard lock(on->mutex);
+  on->waiting.push_back({reinterpret_cast<void*>(to), from, nbytes});
+  on->queued += 1;
+  return kFine;
+}
+int cuMemcpyDtoH_v2(void* to, uint64_t from, size_t nbytes) {
+  return std::memcpy(to, reinterpret_cast<const void*>(from), nbytes), kFine;
+}
+int cuGetErrorString(int code, const char** text) {
+  return *text = code == kOutOfMemory ? "out of memory" : "unknown", kFine;
+}
+}
