@@ -8,11 +8,10 @@
 #include "base/checked.hpp"
 #include "base/text.hpp"
 #include "formats/output_file.hpp"
+#include "load/batch.hpp"
 #include "load/cast.hpp"
 #include "load/dequantize_outputs.hpp"
-#include "load/engine.hpp"
 #include "load/rows.hpp"
-#include "plan/flow.hpp"
 
 namespace loadstone::load {
 
@@ -20,7 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kBatchNbytes = 64u << 20;  // stored tensors that are in memory at once
 constexpr uint64_t kBufferNbytes = 8u << 20;  // of float32 rows on their way out
 constexpr uint64_t kPieceNbytes = 1u << 20;   // of a kept tensor
 
@@ -55,72 +53,6 @@ class OutputFolder {
   OutputFolder() = default;
   std::string path_;
   bool made_ = false;
-};
-
-/// Layers whose stored tensors are in memory: the next few that a file needs.
-class Batch {
- public:
-  explicit Batch(const plan::Plan& plan) : plan_(plan), place_of_(plan.layers.size(), kNowhere) {
-    rank_.resize(plan.layers.size(), UINT32_MAX);
-    for (uint32_t i = 0; i < plan.schedule.size(); ++i) rank_[plan.schedule[i]] = i;
-  }
-
-  /// Loads layers from `wanted` on, as many as fit, unless the first is there.
-  Status need(std::span<const uint32_t> wanted, const LoadControl& control) {
-    if (place_of_[wanted.front()] != kNowhere) return {};
-    for (uint32_t index : loaded_) place_of_[index] = kNowhere;
-    loaded_.clear();
-    uint64_t nbytes = 0;
-    for (uint32_t index : wanted) {
-      uint64_t size = nbytes_of(plan_.layers[index]);
-      if (!loaded_.empty() && nbytes + size > kBatchNbytes) break;
-      place_of_[index] = nbytes;
-      nbytes += size;
-      loaded_.push_back(index);
-    }
-    if (nbytes > slab_.nbytes()) {
-      slab_ = HostSlab();
-      LS_TRY(slab_, HostSlab::allocate(nbytes));
-    }
-    std::vector<uint32_t> order = loaded_;
-    std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-      return std::pair(rank_[a], a) < std::pair(rank_[b], b);
-    });
-    plan::Flow flow = plan::make_flow(plan_, order);
-    LoadControl quiet;
-    quiet.cancel = control.cancel;
-    StoredPlace place = [this](uint32_t layer, uint32_t stored) { return at(layer, stored); };
-    LS_TRY(EngineTotals totals, run_engine(plan_, flow, order, place, nullptr, account_, quiet));
-    (void)totals;
-    return {};
-  }
-
-  std::byte* at(uint32_t layer, uint32_t stored) const {
-    uint64_t offset = place_of_[layer];
-    for (uint32_t i = 0; i < stored; ++i) offset += padded(plan_.layers[layer].stored[i]);
-    return slab_.data() + offset;
-  }
-
- private:
-  static constexpr uint64_t kNowhere = UINT64_MAX;
-  static constexpr uint64_t kAlign = 4096;  // the largest that a plan allows
-
-  static uint64_t padded(const plan::Stored& stored) {
-    uint64_t align = std::max(stored.align, kAlign);
-    return (stored.nbytes + align - 1) & ~(align - 1);
-  }
-  static uint64_t nbytes_of(const plan::LayerPlan& layer) {
-    uint64_t sum = 0;
-    for (const plan::Stored& stored : layer.stored) sum += padded(stored);
-    return sum;
-  }
-
-  const plan::Plan& plan_;
-  MemoryAccount account_;
-  HostSlab slab_;
-  std::vector<uint64_t> place_of_;  // offset of a layer in the slab
-  std::vector<uint32_t> rank_;      // in the plan's schedule
-  std::vector<uint32_t> loaded_;
 };
 
 class Writing {

@@ -10,6 +10,7 @@ Result<int> run(const InspectOptions& options);
 Result<int> run(const PlanOptions& options);
 Result<int> run(const LoadOptions& options);
 Result<int> run(const DequantizeOptions& options);
+Result<int> run(const QuantizeOptions& options);
 Result<int> run(const PluginsListOptions& options);
 Result<int> run(const PluginsCheckOptions& options);
 Result<int> run(const ConfigCheckOptions& options);

@@ -48,6 +48,12 @@ struct DequantizeOptions {
   bool fold = false;
 };
 
+struct QuantizeOptions {
+  CommonOptions common;
+  std::string output;
+  bool overwrite = false;
+};
+
 struct PluginsListOptions {
   CommonOptions common;
   bool json = false;
@@ -64,6 +70,8 @@ struct ConfigCheckOptions {
   CommonOptions common;
   std::string input;
   std::optional<std::string> kwargs;
+  std::string checkpoint_config;  // file
+  std::string layer;
 };
 
 struct GenerateOptions {
@@ -125,7 +133,7 @@ struct PrintText {
   std::string text;
 };
 using Invocation = std::variant<PrintText, InspectOptions, PlanOptions, LoadOptions,
-                                DequantizeOptions, PluginsListOptions, PluginsCheckOptions,
+                                DequantizeOptions, QuantizeOptions, PluginsListOptions, PluginsCheckOptions,
                                 ConfigCheckOptions, GenerateOptions, CompareOptions>;
 
 }  // namespace loadstone::cli

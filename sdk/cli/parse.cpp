@@ -34,6 +34,7 @@ struct Parser {
   PlanOptions plan;
   LoadOptions load;
   DequantizeOptions dequantize;
+  QuantizeOptions quantize;
   PluginsListOptions plugins_list;
   PluginsCheckOptions plugins_check;
   ConfigCheckOptions config_check;
@@ -142,6 +143,18 @@ void add_loading_commands(Parser& p) {
   dequantize->add_flag("--fold", p.dequantize.fold,
                        "Multiply input factors (mul_scale, pre_quant_scale) into the weights");
   p.need(dequantize, "--output", p.dequantize.output);
+
+  CLI::App* quantize =
+      p.command(p.app, "quantize", "Write a model quantized; it loads again as it is", p.quantize);
+  quantize->add_option("MODEL", p.quantize.common.model,
+                       "Folder or hub name in the local cache; overrides the file's");
+  add_config(quantize, p.quantize.common);
+  add_plugin_dir(quantize, p.quantize.common);
+  quantize->add_option("--output", p.quantize.output, "Folder to write; must not exist")
+      ->type_name("DIR");
+  quantize->add_flag("--overwrite", p.quantize.overwrite,
+                     "Exchange a model's folder that stands there in one step");
+  p.need(quantize, "--output", p.quantize.output);
 }
 
 void add_plugin_commands(Parser& p) {
@@ -166,6 +179,16 @@ void add_plugin_commands(Parser& p) {
   judge->add_option("FILE", p.config_check.input, "YAML or JSON file, or - for standard input");
   judge->add_option("--kwargs", p.config_check.kwargs, "Keyword options beside a single value")
       ->type_name("JSON");
+  judge
+      ->add_option("--checkpoint-config", p.config_check.checkpoint_config,
+                   "What the checkpoint declares: its config.json, or the declaration alone")
+      ->type_name("FILE");
+  judge
+      ->add_option("--layer", p.config_check.layer,
+                   "What this layer gets: transformer.transformer_blocks.0.attn.to_q")
+      ->type_name("PATH");
+  judge->add_option("--device", p.config_check.common.device, "Where it shall run: cpu, cuda, …")
+      ->type_name("KIND");
   add_plugin_dir(judge, p.config_check.common);
   p.need(judge, "FILE", p.config_check.input);
 }
