@@ -6,7 +6,7 @@
 namespace loadstone::cli {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kExamples{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kExamples{{
     {"",
      "  loadstone inspect examples/models/emoji\n"
      "  loadstone plan examples/models/emoji --quantization fp8 --layers\n"
@@ -29,6 +29,9 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kExample
     {"dequantize",
      "  loadstone dequantize quantized_model --output float32_model\n"
      "  loadstone dequantize model.safetensors --output out --fold\n"},
+    {"quantize",
+     "  loadstone quantize model --config pipeline.yaml --output model_int8\n"
+     "  loadstone quantize model --quantization fp8 --output model_fp8 --overwrite\n"},
     {"plugins list",
      "  loadstone plugins list\n"
      "  loadstone plugins list --plugin-dir ./build/my_plugins --format json\n"},
