@@ -1,5 +1,6 @@
 #include "runtime/compare/dense_weight.hpp"
 
+#include "device/cuda.hpp"
 #include "load/cast.hpp"
 
 namespace loadstone::compare {
@@ -31,6 +32,7 @@ Result<std::optional<DenseWeight>> DenseWeight::of(const load::LoadedModel& mode
     weight.kept_ = static_cast<uint32_t>(kept);
     if (!load::can_cast_from(planned.stored[weight.kept_].dtype))
       return std::optional<DenseWeight>();
+    LS_TRY(weight.kept_at_, weight.on_host(weight.kept_));
     return std::optional(std::move(weight));
   }
   if (planned.config->method().table().dequantize == nullptr) return std::optional<DenseWeight>();
@@ -38,6 +40,17 @@ Result<std::optional<DenseWeight>> DenseWeight::of(const load::LoadedModel& mode
   LS_TRY(load::WeightRows rows, load::WeightRows::open(model.plan(), planned, std::move(stored)));
   weight.rows_ = std::make_unique<load::WeightRows>(std::move(rows));
   return std::optional(std::move(weight));
+}
+
+Result<const std::byte*> DenseWeight::on_host(uint32_t stored) {
+  const std::byte* at = model_->stored(layer_, stored);
+  const int32_t gpu = model_->gpu_of(layer_);
+  if (gpu < 0) return at;
+  fetched_.resize(plan_->stored.size());
+  fetched_[stored].resize(plan_->stored[stored].slab_nbytes());
+  std::vector<std::byte>& bytes = fetched_[stored];
+  LS_CHECK(device::read_back(static_cast<uint32_t>(gpu), at, bytes.data(), bytes.size()));
+  return bytes.data();
 }
 
 /// Tensors in a kernel's own layout are brought back to the method's.
@@ -49,12 +62,15 @@ Result<std::vector<const std::byte*>> DenseWeight::canonical() {
   for (uint32_t i = 0; i < plan_->method_stored; ++i) {
     const plan::Stored& stored = plan_->stored[i];
     if (stored.packed_nbytes == 0) {
-      out.push_back(model_->stored(layer_, i));
+      LS_TRY(const std::byte* at, on_host(i));
+      out.push_back(at);
       continue;
     }
     unpacked_[i].resize(stored.nbytes);
     const ls_buffer plain = buffer_of(unpacked_[i].data(), stored.nbytes);
-    const ls_buffer packed = buffer_of(model_->stored(layer_, i), stored.packed_nbytes);
+    LS_TRY(const std::byte* at, on_host(i));
+    const ls_buffer packed =
+        buffer_of(const_cast<std::byte*>(at), stored.packed_nbytes);  // NOLINT: only read
     const int32_t status = plugin::call_plugin([&] {
       return method.table().repack(plan_->config->handle(), &view.get(), stored.packed_wish, 1,
                                    &plain, &packed, nullptr);
@@ -78,8 +94,7 @@ Result<std::vector<float>> DenseWeight::kept_rows(uint32_t group, uint64_t begin
   std::vector<float> out(count * in_);
   const plan::Stored& stored = plan_->stored[kept_];
   const uint64_t elem_nbytes = layout_of(stored.dtype)->block_nbytes;
-  const std::byte* from =
-      model_->stored(layer_, kept_) + (group * out_ + begin) * in_ * elem_nbytes;
+  const std::byte* from = kept_at_ + (group * out_ + begin) * in_ * elem_nbytes;
   if (!load::cast(from, stored.dtype, reinterpret_cast<std::byte*>(out.data()), DType::F32,
                   out.size())) {
     return Error{Code::internal,

@@ -29,6 +29,8 @@ class DenseWeight {
  private:
   DenseWeight(const load::LoadedModel& model, uint32_t layer);
   Result<std::vector<const std::byte*>> canonical();
+  /// The stored tensor, brought back if it lies on a GPU.
+  Result<const std::byte*> on_host(uint32_t stored);
   Result<std::vector<float>> kept_rows(uint32_t group, uint64_t begin, uint64_t count) const;
 
   const load::LoadedModel* model_;
@@ -39,6 +41,8 @@ class DenseWeight {
   uint32_t kept_ = 0;                             // index of the plain weight of a kept layer
   std::unique_ptr<load::WeightRows> rows_;        // of a quantized layer
   std::vector<std::vector<std::byte>> unpacked_;  // canonical bytes of packed tensors, by index
+  std::vector<std::vector<std::byte>> fetched_;   // from a GPU; parallel to stored
+  const std::byte* kept_at_ = nullptr;
 };
 
 }  // namespace loadstone::compare
