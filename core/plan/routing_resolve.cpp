@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "config/pattern.hpp"
+#include "plan/routing.hpp"
 #include "plan/routing_declared.hpp"
 #include "plan/routing_entries.hpp"
 
@@ -73,6 +74,111 @@ Result<config::QuantConfig> resolve_declared(const config::QuantConfig& user,
     out.components.emplace_back(component, std::move(choice));
   }
   return out;
+}
+
+namespace {
+
+constexpr uint64_t kSide = 1024;  // rows and columns: any method's groups fit
+
+/// The component that a path begins with, if it is one of a pipeline's or the map's.
+std::string component_of(const std::string& path, const config::QuantConfig& user) {
+  const std::string first = path.substr(0, path.find('.'));
+  if (first.size() == path.size()) return "";
+  if (first == "transformer" || first == "transformer_2") return first;
+  for (const auto& [key, choice] : user.components) {
+    if (key == first) return first;
+  }
+  return "";
+}
+
+void add_tensor(const std::string& module, bool serialized, uint64_t rows, uint32_t part,
+                formats::Component& stored, graph::Layer& layer) {
+  formats::TensorEntry tensor;
+  tensor.name = module + ".weight";
+  tensor.dtype = serialized ? DType::F8_E4M3 : DType::BF16;
+  tensor.shape = {rows, kSide};
+  tensor.nbytes = rows * kSide * layout_of(tensor.dtype)->block_nbytes;
+  layer.tensors.push_back({static_cast<uint32_t>(stored.tensors.size()), part, 0, "weight"});
+  stored.tensors.push_back(std::move(tensor));
+}
+
+graph::Layer imagined_layer(const LayerQuestion& question, const std::string& path,
+                            const std::vector<std::string>& parts) {
+  graph::Layer layer;
+  layer.path = path;
+  layer.kind = question.kind;
+  layer.fallback.quantize = question.kind == graph::LayerKind::linear;
+  if (!layer.fallback.quantize) layer.fallback.why = "not_linear";
+  layer.in = kSide;
+  for (const std::string& name : parts) {
+    graph::Part part;
+    part.name = part.path = name;
+    part.out_begin = layer.out;
+    part.out_count = part.file_total = kSide;
+    layer.out += kSide;
+    layer.parts.push_back(std::move(part));
+  }
+  return layer;
+}
+
+}  // namespace
+
+Node LayerAnswer::to_node() const {
+  const auto text_or_null = [](const std::string& text) {
+    return text.empty() ? Node() : Node::of_text(text);
+  };
+  return Node::of_map({{"path", Node::of_text(component + "." + path)},
+                       {"method", text_or_null(method)},
+                       {"reason", Node::of_text(reason)},
+                       {"matched", text_or_null(matched)}});
+}
+
+Result<LayerAnswer> resolve_layer(const config::QuantConfig& user, const LayerQuestion& question,
+                                  const std::vector<formats::Declaration>& declarations,
+                                  plugin::Registry& registry) {
+  const std::string named = component_of(question.path, user);
+  const auto less = [&](const std::string& path) {
+    const bool begins = !named.empty() && path.starts_with(named + ".");
+    return begins ? path.substr(named.size() + 1) : path;
+  };
+  LayerAnswer answer{named.empty() ? "transformer" : named, less(question.path), "", "", ""};
+  graph::Graph graph = imagined(user, answer.component);
+  std::vector<std::string> parts;
+  for (const std::string& part : question.parts) parts.push_back(less(part));
+  if (parts.empty()) parts.push_back(answer.path);
+  graph.layers.push_back(imagined_layer(question, answer.path, parts));
+  graph::Layer& layer = graph.layers.front();
+
+  std::vector<std::string> notes;
+  LS_TRY(const auto declared, declared_by(graph.components[0], declarations, registry, notes));
+  const bool serialized =
+      declared && layer.fallback.quantize && declared->covers(names_of(layer, graph.components[0]));
+  formats::Checkpoint checkpoint;
+  checkpoint.components.resize(graph.components.size());
+  for (uint32_t i = 0; i < graph.components.size(); ++i) {
+    graph.components[i].checkpoint_component = i;
+    checkpoint.components[i].name = graph.components[i].name;
+  }
+  for (uint32_t i = 0; i < parts.size(); ++i) {
+    add_tensor(parts[i], serialized, kSide, i, checkpoint.components[0], layer);
+  }
+  // A declaration that keeps this layer has nothing behind it here.
+  if (serialized) checkpoint.components[0].declarations = declarations;
+  if (declared && !serialized) {
+    LS_CHECK(resolve_component(user, answer.component, declarations, registry));
+    answer.reason = "the checkpoint declares it kept";
+    answer.matched = declared->where();
+    return answer;
+  }
+  config::QuantConfig lenient = user;
+  lenient.allow_unmatched = true;  // the entries that mean other layers
+  LS_TRY(const auto routed, route(graph, checkpoint, lenient, registry, nullptr, nullptr));
+  const Routed& one = routed.front();
+  if (one.wish == Decision::quantize) answer.method = one.choice->method;
+  answer.reason = one.reason;
+  if (!one.rule.starts_with("default:"))
+    answer.matched = one.ignored.empty() ? one.rule : one.ignored;
+  return answer;
 }
 
 }  // namespace loadstone::plan

@@ -6,6 +6,7 @@
 
 #include "config/quant_config.hpp"
 #include "formats/checkpoint.hpp"
+#include "graph/graph.hpp"
 #include "plugin/registry.hpp"
 
 namespace loadstone::plan {
@@ -26,5 +27,31 @@ Result<config::QuantConfig> resolve_declared(const config::QuantConfig& user,
                                              const std::string& component,
                                              const std::vector<formats::Declaration>& declarations,
                                              plugin::Registry& registry);
+
+/// One layer that needs no model: a plain weight, quantized in the file where the declaration
+/// covers it.
+struct LayerQuestion {
+  std::string path;  // with its component in front, "transformer." if it names none
+  graph::LayerKind kind = graph::LayerKind::linear;
+  std::vector<std::string> parts;  // paths of what a fused layer is made of; empty: not fused
+};
+
+struct LayerAnswer {
+  std::string component, path;  // path less the component
+  std::string method;           // "" when kept
+  std::string reason;
+  std::string matched;  // the rule or list entry that decided; "" when none did
+
+  /// {"path", "method", "reason", "matched"} as `config check` prints it.
+  Node to_node() const;
+};
+
+/// What the rules, maps, lists and declarations give a layer, by the same routing as a load's;
+/// entries that name other layers count for nothing here. Whether the method can do a layer of that
+/// size on some device is the plan's to say.
+/// Errors: as route().
+Result<LayerAnswer> resolve_layer(const config::QuantConfig& user, const LayerQuestion& question,
+                                  const std::vector<formats::Declaration>& declarations,
+                                  plugin::Registry& registry);
 
 }  // namespace loadstone::plan

@@ -8,6 +8,9 @@
 #include "base/file.hpp"
 #include "commands.hpp"
 #include "exit_code.hpp"
+#include "formats/declarations.hpp"
+#include "plan/routing_configure.hpp"
+#include "plan/routing_resolve.hpp"
 #include "session.hpp"
 
 namespace loadstone::cli {
@@ -73,18 +76,52 @@ Result<config::QuantConfig> build(const ConfigCheckOptions& options, const Node&
   return pipeline.quantization;
 }
 
+/// Of a whole config.json all that it holds; else the file is the declaration itself.
+Result<std::vector<formats::Declaration>> read_declarations(const std::string& path) {
+  std::vector<formats::Declaration> out;
+  if (path.empty()) return out;
+  LS_TRY(const std::string text, read_text(system_files(), path, formats::kMaxConfigNbytes));
+  LS_TRY(const Node root, parse_json(text, path));
+  LS_TRY(out, formats::declarations_of_config(root, path));
+  if (!out.empty() || root.find("quantization_config") != nullptr) return out;
+  LS_TRY(Node declared, formats::declared_map(root, path));
+  if (declared.is_null()) return out;
+  const bool of_tool = declared.find("producer") != nullptr;
+  out.push_back(
+      {of_tool ? "hf_quant_config.json" : "quantization_config", path, "", std::move(declared)});
+  return out;
+}
+
+/// The component that a checkpoint's declaration is held against.
+std::string component_in(const std::string& layer) {
+  const std::string first = layer.substr(0, layer.find('.'));
+  return first == "transformer_2" ? first : "transformer";
+}
+
 }  // namespace
 
 Result<int> run(const ConfigCheckOptions& options) {
   LS_TRY(const Places places, find_places(options.common.plugin_dirs));
-  LS_TRY(const Loader loader, Loader::open(places));
+  LS_TRY(Loader loader, Loader::open(places));
   LS_TRY(const std::string text, options.input == "-"
                                      ? read_standard_input()
                                      : read_text(system_files(), options.input, kMaxConfigNbytes));
   LS_TRY(const Node root, parse_any(text, options.input));
-  LS_TRY(const config::QuantConfig config, build(options, root, loader.schemas()));
+  LS_TRY(const config::QuantConfig user, build(options, root, loader.schemas()));
+  LS_TRY(const auto declared, read_declarations(options.checkpoint_config));
+  LS_TRY(const config::QuantConfig config,
+         plan::resolve_declared(user, component_in(options.layer), declared, loader.registry()));
+  LS_CHECK(plan::configure_all(config, loader.registry()));
+  LS_CHECK(plan::parse_target(options.common.device.value_or("cpu")));
+  Node layer;
+  if (!options.layer.empty()) {
+    LS_TRY(const plan::LayerAnswer answer,
+           plan::resolve_layer(user, {options.layer, graph::LayerKind::linear, {}}, declared,
+                               loader.registry()));
+    layer = answer.to_node();
+  }
   Node out = config.to_node();
-  out.entries().emplace_back("layer", Node{});
+  out.entries().emplace_back("layer", std::move(layer));
   LS_CHECK(print(out.to_json(2) + "\n"));
   return kFine;
 }

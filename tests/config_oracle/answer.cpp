@@ -40,6 +40,7 @@ const std::set<std::string> kComing = {"fp8",
 std::string missing_method(const Node& spec, const config::Schemas& schemas) {
   if (spec.is_text()) {
     const std::string folded = config::fold_name(spec.text());
+    if (folded.starts_with("modelopt")) return folded + " in all its spellings";
     return kComing.count(folded) && !schemas.find(folded) ? folded : "";
   }
   if (!spec.is_map()) return "";
@@ -160,6 +161,55 @@ Answer encoder(const Node& input, Bench& bench) {
   return with_declaration(at(input, "spec"), Node(), "text_encoder", false, bench);
 }
 
+// ---- one layer --------------------------------------------------------------------------------
+
+/// Names of what a fusion table says the layer is made of.
+std::vector<std::string> parts_of(const std::string& path, const Node& packed) {
+  std::vector<std::string> out;
+  const size_t dot = path.rfind('.');
+  const Node* names = packed.find(dot == std::string::npos ? path : path.substr(dot + 1));
+  if (!names) return out;
+  const std::string front = dot == std::string::npos ? "" : path.substr(0, dot + 1);
+  for (const Node& name : names->items()) out.push_back(front + name.text());
+  return out;
+}
+
+/// A user's words for AutoRound as a checkpoint's.
+formats::Declaration declaration_like(const Node& spec) {
+  std::vector<Node::Entry> entries = {{"quant_method", Node::of_text("auto-round")}};
+  for (const auto& [key, value] : spec.entries()) {
+    if (key != "method" && key != "quant_method") entries.emplace_back(key, value);
+  }
+  return {"quantization_config", "config.json", "", Node::of_map(std::move(entries))};
+}
+
+Answer layer(const Node& input, Bench& bench) {
+  const Node& spec = at(input, "spec");
+  std::string missing = missing_method(spec, bench.schemas);
+  if (!missing.empty()) return pending("no plugin serves " + missing);
+  const std::string& path = at(input, "layer").text();
+  if (spec.find("num_bf16_fallback_layers") && path.starts_with("blocks.")) {
+    return pending("the model says which blocks lead");
+  }
+  if (path.ends_with(".experts")) return pending("the model says what experts hold");
+  auto made = [&]() -> Result<plan::LayerAnswer> {
+    LS_TRY(config::QuantConfig user, config::build_quant_config(spec, Node(), bench.schemas));
+    LS_CHECK(plan::configure_all(user, *bench.registry));
+    plan::LayerQuestion question;
+    question.path = path;
+    question.parts = parts_of(question.path, at(input, "packed"));
+    if (user.flat && user.flat->method == "autoround") {  // it reads what a checkpoint declares
+      return plan::resolve_layer({}, question, {declaration_like(spec)}, *bench.registry);
+    }
+    if (at(input, "layer_kind").text() != "linear") question.kind = graph::LayerKind::other;
+    return plan::resolve_layer(user, question, {}, *bench.registry);
+  }();
+  if (!made.ok()) return refused(made.error());
+  return accepted(Node::of_map({{"quantized", Node::of_bool(!made->method.empty())},
+                                {"method", Node::of_text(made->method)},
+                                {"reason", Node::of_text(made->reason)}}));
+}
+
 // ---- the comparison tool ----------------------------------------------------------------------
 
 Node number_or_inf(double value) {
@@ -216,6 +266,7 @@ const std::map<std::string, Answerer> kAnswerers = {
     {"from_config", from_config},
     {"component", component},
     {"encoder", encoder},
+    {"layer", layer},
     {"metrics", metrics},
     {"tool_config", tool_config},
 };
@@ -341,6 +392,11 @@ std::string difference(const std::string& kind, const Node& result, const Answer
   const bool our_ok = ours.kind == Answer::Kind::accepted;
   if (ok != our_ok) return our_ok ? "accepted " + ours.value.to_json() : "refused: " + ours.error;
   if (!ok) return "";
+  if (const Node* quantized = result.find("quantized")) {
+    if (*quantized == *ours.value.find("quantized")) return "";
+    return (quantized->boolean() ? "kept, recorded quantized: " : "quantized, recorded kept: ") +
+           ours.value.to_json();
+  }
   if (const Node* value = result.find("value"); value || kind == "selector") {
     const Node nothing;
     const Node& expected = value ? *value : nothing;
