@@ -140,11 +140,11 @@ Config configure(const sdk::Values& values) {
   Config out;
   const Json document = document_of(values);
   const Json name = document.value("quant_algo", Json());
-  if (!name.is_string() || name.get_ref<const std::string&>().empty()) {
-    refuse("quant_algo", name.is_null() ? "nothing" : name.dump(), algorithm_names());
+  if (!name.is_null()) {
+    if (!name.is_string()) refuse("quant_algo", name.dump(), algorithm_names());
+    out.algorithm_name = name;
+    out.setting.algorithm = algorithm_of("quant_algo", out.algorithm_name);
   }
-  out.algorithm_name = name;
-  out.setting.algorithm = algorithm_of("quant_algo", out.algorithm_name);
   out.setting.group_size = group_size_of("group_size", document.value("group_size", Json()));
   const Json layers = document.value("quantized_layers", Json());
   if (out.setting.algorithm == Algorithm::mixed) read_layers(layers, out);

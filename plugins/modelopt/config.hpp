@@ -39,7 +39,7 @@ struct Setting {
 };
 
 struct Config {
-  std::string algorithm_name;  // as configured
+  std::string algorithm_name;  // as configured; "": by the checkpoint's declaration, or nowhere
   Setting setting;
   std::map<std::string, Setting> layers;  // mixed: by module
   std::string layers_json;                // the same as it was written

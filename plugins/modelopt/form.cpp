@@ -155,6 +155,11 @@ std::optional<Reader> reader_of(const Config& config, const Layer& layer, NoForm
     }
     return std::nullopt;
   }
+  if (config.algorithm_name.empty()) {
+    sdk::fail(LS_INVALID_CONFIG, "quant_algo missing: found " + common::dtype_name(weight->dtype) +
+                                     " weights, expected " + algorithm_names() +
+                                     " in the configuration or the checkpoint's declaration");
+  }
   const auto setting = setting_of(config, layer, instead);
   if (!setting) return std::nullopt;
   const Family family = family_of(setting->algorithm);
