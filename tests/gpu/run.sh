@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs what tests/gpu/pack.sh bundled, on a machine with a GPU; prints a short table.
-#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji big (default: all but big)
+#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji warm big (default: the first three)
 # `big` writes a model of true width into /dev/shm (BLOCKS of it, default 30: 20 GB).
 # Status 0: all passed or skipped; 3: something failed. Without a GPU everything is skipped.
 set -uo pipefail
@@ -58,6 +58,19 @@ if has emoji; then
   done
 fi
 
+# Warm runs of the small model, as `compare` times them: launches decide at this size.
+if has warm; then
+  for dtype in f32 bf16; do
+    "$loadstone" compare --model $model --candidate-model $model --device cuda:0 --compute $dtype --width 128 --height 128 \
+      --num-inference-steps 20 --negative-prompt " " --seed 0 --warmup-runs 2 --measure-runs 5 \
+      --output-json "$work/warm.json" >"$work/log" 2>&1 || { failed=3; tail -3 "$work/log"; }
+    say "warm emoji $dtype" "$(python3 -c '
+import json, sys
+found = json.load(open(sys.argv[1]))
+print("%.3f s" % found["candidate_generation"]["avg_generation_time_s"])' "$work/warm.json" 2>&1 | tail -1)"
+  done
+fi
+
 if has big; then
   big=/dev/shm/loadstone-big
   python3 tests/gpu/big_model.py $model "$big" "${BLOCKS:-30}" || failed=3
@@ -67,11 +80,15 @@ if has big; then
     cat "$work/log"
   done
   python3 tests/gpu/bare_loop.py "$big" || failed=3
-  "$loadstone" generate "$big" --device cuda:0 --dtype bf16 --compute bf16 --prompt "a cat" \
-    --num-inference-steps 8 --height 1024 --width 1024 --output "$work/big.png" >"$work/log" 2>&1 ||
-    failed=3
-  say "generate big, 8 steps" ""
-  cat "$work/log"
+  # What 20 more steps cost: without text, decode and the first step's preparations.
+  for count in 4 24; do
+    "$loadstone" generate "$big" --device cuda:0 --dtype bf16 --compute bf16 --prompt "a cat" \
+      --num-inference-steps $count --height 1024 --width 1024 --output "$work/big$count.png" \
+      >"$work/log$count" 2>&1 || { failed=3; cat "$work/log$count"; }
+    say "generate big, $count steps" "$(grep -oE '[0-9.]+ s: text.*' "$work/log$count")"
+  done
+  say "a step of 1024x1024" "$(cat "$work/log4" "$work/log24" | grep -oE 'denoise [0-9.]+' |
+    awk '{s[NR] = $2} END {printf "%.1f ms", (s[2] - s[1]) * 50}')"
   rm -rf "$big"
 fi
 exit $failed
