@@ -1,0 +1,150 @@
+// The plugin's rules: names of algorithms, layouts, what it refuses and in which words.
+#include <cmath>
+#include <limits>
+
+#include "common/codecs/e2m1.hpp"
+#include "common/codecs/e4m3.hpp"
+#include "common/testing/driver.hpp"
+
+namespace loadstone::modelopt {
+namespace {
+
+using namespace common::testing;
+
+TestLayer empty(uint64_t n, uint64_t k) {
+  TestLayer out;
+  out.out = n;
+  out.in = k;
+  out.part("blocks.0.linear", 0, n);
+  return out;
+}
+
+std::vector<uint8_t> codes_of(uint64_t count, uint8_t forbidden_low) {
+  Random random(7);
+  std::vector<uint8_t> out(count);
+  for (uint8_t& code : out) {
+    code = static_cast<uint8_t>(random.bits());
+    if ((code & 0x7f) == forbidden_low) code = 1;
+  }
+  return out;
+}
+
+TestLayer fp8(uint64_t n, uint64_t k, const std::vector<float>& scale) {
+  TestLayer out = empty(n, k);
+  out.tensor("weight", LS_DTYPE_F8_E4M3, {n, k}, codes_of(n * k, 0x7f));
+  if (!scale.empty()) out.tensor("weight_scale", LS_DTYPE_F32, {}, scale);
+  out.tensor("input_scale", LS_DTYPE_F32, {}, std::vector<float>{0.5f});
+  return out;
+}
+
+struct Nvfp4Layer {
+  std::vector<uint8_t> codes, scales;
+  TestLayer layer;
+};
+
+Nvfp4Layer nvfp4(uint64_t n, uint64_t k) {
+  Nvfp4Layer out{codes_of(n * k / 2, 0x80), std::vector<uint8_t>(n * k / 16), empty(n, k)};
+  for (size_t i = 0; i < out.scales.size(); ++i) {
+    out.scales[i] = static_cast<uint8_t>(0x30 + i % 9);
+  }
+  out.layer.tensor("weight", LS_DTYPE_U8, {n, k / 2}, out.codes);
+  out.layer.tensor("weight_scale", LS_DTYPE_F8_E4M3, {n, k / 16}, out.scales);
+  out.layer.tensor("weight_scale_2", LS_DTYPE_F32, {}, std::vector<float>{0.25f});
+  out.layer.tensor("input_scale", LS_DTYPE_F32, {}, std::vector<float>{0.5f});
+  return out;
+}
+
+template <typename Body>
+std::string refusal(Body&& body) {
+  try {
+    body();
+  } catch (const Refusal& refused) {
+    return refused.what();
+  }
+  ADD_FAILURE() << "not refused";
+  return "";
+}
+
+class ModelOpt : public ::testing::Test {
+ protected:
+  std::string load_refusal(TestLayer& layer) {
+    return refusal([&] { driver.produce(layer); });
+  }
+  Driver driver{"modelopt"};
+};
+
+TEST_F(ModelOpt, AlgorithmsAreNamedAsTheToolNamesThem) {
+  EXPECT_EQ(refusal([&] {
+              driver.configure({{"quant_algo", "FP9"}});
+            }),
+            "quant_algo rejected: found \"FP9\", expected FP8, FP8_PER_CHANNEL_PER_TOKEN, "
+            "FP8_PB_WO, FP8_BLOCK_SCALES, NVFP4, NVFP4_AWQ, W4A16_NVFP4, W4A8_NVFP4_FP8, MXFP8, "
+            "MXFP4, W4A8_MXFP4_FP8, W8A8_SQ_PER_CHANNEL, W8A16, W4A16_AWQ, INT4_AWQ, W4A8_AWQ or "
+            "MIXED_PRECISION");
+  EXPECT_EQ(refusal([&] {
+              driver.configure({{"quant_algo", "MIXED_PRECISION"}});
+            }),
+            "quantized_layers rejected: found nothing, expected a map of layers to {quant_algo: "
+            "…}, as quant_algo MIXED_PRECISION needs it");
+  driver.configure({{"quant_algo", "fp8"}});
+}
+
+TEST_F(ModelOpt, Fp8IsCodeTimesScale) {
+  driver.configure({{"quant_algo", "FP8"}});
+  TestLayer layer = fp8(4, 32, {0.25f});
+  Produced produced = driver.produce(layer);
+  const auto codes = produced.named("weight").as<uint8_t>();
+  const auto w = driver.dequantize(layer, produced, 0, 4, 32);
+  for (size_t i = 0; i < w.size(); ++i) {
+    EXPECT_EQ(w[i], common::e4m3_decode(codes[i]) * 0.25f) << i;
+  }
+}
+
+TEST_F(ModelOpt, Nvfp4IsCodeTimesGroupScaleTimesGlobalScale) {
+  driver.configure({{"quant_algo", "NVFP4"}});
+  Nvfp4Layer given = nvfp4(4, 64);
+  Produced produced = driver.produce(given.layer);
+  const auto w = driver.dequantize(given.layer, produced, 0, 4, 64);
+  for (size_t i = 0; i < w.size(); ++i) {
+    const uint8_t pair = given.codes[i / 2];
+    const float code = common::e2m1_decode(i % 2 == 0 ? pair & 15 : pair >> 4);
+    EXPECT_EQ(w[i], code * (common::e4m3_decode(given.scales[i / 16]) * 0.25f)) << i;
+  }
+}
+
+TEST_F(ModelOpt, S29_ScalesMustBeThereAndFinite) {
+  driver.configure({{"quant_algo", "FP8"}});
+  TestLayer none = fp8(4, 32, {});
+  EXPECT_EQ(load_refusal(none),
+            "weight has no scale: blocks.0.linear.weight: found only \"input_scale\", expected "
+            "\"weight_scale\"");
+  TestLayer nan = fp8(4, 32, {std::numeric_limits<float>::quiet_NaN()});
+  EXPECT_EQ(load_refusal(nan),
+            "scale rejected: blocks.0.linear.weight_scale: found NaN at index 0, expected finite "
+            "and at least 0");
+  TestLayer negative = fp8(4, 32, {-1.0f});
+  EXPECT_EQ(load_refusal(negative),
+            "scale rejected: blocks.0.linear.weight_scale: found a negative value at index 0, "
+            "expected finite and at least 0");
+}
+
+TEST_F(ModelOpt, S28_AWeightOfAnotherAlgorithmIsNamed) {
+  driver.configure({{"quant_algo", "NVFP4"}});
+  TestLayer layer = fp8(4, 32, {0.25f});
+  EXPECT_EQ(
+      load_refusal(layer),
+      "weight of another algorithm: blocks.0.linear.weight: found F8_E4M3, expected U8 (NVFP4)");
+}
+
+TEST_F(ModelOpt, PlainWeightsAreNotQuantizedHere) {
+  driver.configure({{"quant_algo", "FP8"}});
+  TestLayer layer = empty(4, 32);
+  layer.tensor("weight", LS_DTYPE_F32, {4, 32}, std::vector<float>(128, 1.0f));
+  const Answer answer = driver.plan(layer);
+  EXPECT_EQ(answer.work.verdict, uint32_t{LS_VERDICT_UNSUPPORTED});
+  EXPECT_EQ(answer.reason,
+            "found plain weights, expected FP8: ModelOpt checkpoints are read, not made");
+}
+
+}  // namespace
+}  // namespace loadstone::modelopt
