@@ -4,7 +4,8 @@
 #
 #   examples/quickstart.sh [--gpu] [--output DIR]
 #
-#   --gpu     also fetch what CUDA needs and draw on the first GPU
+#   --gpu     fetch what CUDA needs and draw on the first GPU, unquantized (no method has a CUDA
+#             kernel yet)
 #   --output  where pictures and report go (default: build/quickstart)
 #
 # Run it again whenever you like: everything that is there already is left as it is.
@@ -17,7 +18,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --gpu) gpu=1 ;;
     --output) [ $# -ge 2 ] || { echo "quickstart: --output needs a folder" >&2; exit 2; }; output=$2; shift ;;
-    -h|--help) sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    -h|--help) sed -n '2,11p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
     *) echo "quickstart: unknown option: found \"$1\", expected --gpu or --output" >&2; exit 2 ;;
   esac
   shift
@@ -36,14 +37,20 @@ cmake --build --preset release
 loadstone=build/release/bin/loadstone
 model=examples/models/emoji
 prompt="a cup of coffee on the table"
-device=cpu
-if [ $gpu = 1 ]; then device=cuda:0; fi
 mkdir -p "$output"
 
+if [ $gpu = 1 ]; then
+  step "draw"
+  "$loadstone" generate $model --device cuda:0 --prompt "$prompt" --negative-prompt " " \
+    --true-cfg-scale 4 --seed 0 --width 128 --height 128 --num-inference-steps 20 \
+    --output "$output/cup.png"
+  exit
+fi
+
 step "what will happen to every layer"
-"$loadstone" plan --config configs/quickstart.yaml --device $device
+"$loadstone" plan --config configs/quickstart.yaml
 step "draw and compare"
-"$loadstone" compare --model $model --device $device \
+"$loadstone" compare --model $model \
   --candidate-quantization-config-json '{"transformer": {"method": "fp8"}}' \
   --prompt "$prompt" --negative-prompt " " --cfg-scale 4 --seed 0 \
   --width 128 --height 128 --num-inference-steps 20 \
