@@ -40,6 +40,8 @@ prompt="a cup of coffee on the table"
 mkdir -p "$output"
 
 if [ $gpu = 1 ]; then
+  LD_LIBRARY_PATH=$(cmake/get-libtorch.sh --cuda --print)/torch/lib:${LD_LIBRARY_PATH:-}
+  export LD_LIBRARY_PATH
   step "draw"
   "$loadstone" generate $model --device cuda:0 --prompt "$prompt" --negative-prompt " " \
     --true-cfg-scale 4 --seed 0 --width 128 --height 128 --num-inference-steps 20 \
