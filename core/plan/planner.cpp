@@ -24,6 +24,12 @@ struct Wish {
   int64_t split_from = -1;
 };
 
+/// What a user's choice of a method came to.
+struct Use {
+  uint64_t asked = 0, kept = 0;  // layers; kept: left alone by the method itself
+  std::string reason;            // of the first that it left alone
+};
+
 class Planner {
  public:
   Planner(std::shared_ptr<const formats::Checkpoint> checkpoint, graph::Graph graph,
@@ -53,6 +59,7 @@ class Planner {
       if (!config.ok()) continue;  // reported once, when its choice was first met
       take(std::move(asked_layers_[i]), Wish{&routed_[i], *std::move(config), -1});
     }
+    if (!plan_.quantization.allow_unmatched) find_idle();
     if (!problems_.empty()) return all_problems();
     note_unclaimed();
     share_stored(plan_);
@@ -191,7 +198,38 @@ class Planner {
     follow(std::move(layer), std::move(plan), wish, *asked);
   }
 
+  void count(const Wish& wish, const Asked& asked) {
+    const uint32_t verdict = asked.answer.work.verdict;
+    const bool parts_follow = verdict == LS_VERDICT_SPLIT;
+    if (wish.routed->from_declaration || wish.routed->wish != Decision::quantize || parts_follow) {
+      return;
+    }
+    const config::MethodChoice* choice = wish.routed->choice.get();
+    auto known = std::find_if(uses_.begin(), uses_.end(),
+                              [&](const auto& one) { return one.first == choice; });
+    if (known == uses_.end()) known = uses_.emplace(known, choice, Use{});
+    Use& use = known->second;
+    ++use.asked;
+    if (verdict != LS_VERDICT_KEEP) return;
+    if (use.kept++ == 0) use.reason = asked.answer.reason;
+  }
+
+  /// A method that was asked for and leaves every layer alone would do nothing without a word.
+  void find_idle() {
+    for (const auto& [choice, use] : uses_) {
+      if (use.kept < use.asked) continue;
+      const std::string where = choice->mark.text();
+      problems_.push_back(Error{
+          Code::invalid_config, "method quantizes nothing", where.empty() ? "quantization" : where,
+          "found " + choice->method + " and all " + std::to_string(use.asked) + " layers kept" +
+              (use.reason.empty() ? "" : " (" + use.reason + ")") +
+              ", expected a layer that it quantizes",
+          ""});
+    }
+  }
+
   void follow(graph::Layer layer, LayerPlan plan, const Wish& wish, const Asked& asked) {
+    count(wish, asked);
     const std::string& reason = asked.answer.reason;
     if (!reason.empty()) plan.reason += plan.reason.empty() ? reason : "; " + reason;
     switch (asked.answer.work.verdict) {
@@ -327,6 +365,7 @@ class Planner {
   using ConfigResult = Result<std::shared_ptr<const plugin::MethodConfig>>;
   std::unordered_map<const config::MethodChoice*, ConfigResult> by_pointer_;
   std::unordered_map<std::string, ConfigResult> by_content_;
+  std::vector<std::pair<const config::MethodChoice*, Use>> uses_;  // in the order first met
 };
 
 }  // namespace

@@ -136,7 +136,15 @@ TEST_F(Planning, OnUnsupportedKeepKeepsWithTheReason) {
   EXPECT_FALSE(make_plan().ok());
 }
 
-TEST_F(Planning, MethodMayLeaveALayerAlone) {
+TEST_F(Planning, AMethodThatLeavesEveryLayerAloneIsAnError) {
+  linear("a", 8, 8, "keep");
+  EXPECT_EQ(error_of(),
+            "method quantizes nothing: quantization: found toy and all 1 layers kept (left alone), "
+            "expected a layer that it quantizes");
+}
+
+TEST_F(Planning, MethodMayLeaveADeclaredLayerAlone) {
+  from_declaration_ = true;
   linear("a", 8, 8, "keep");
   Plan plan = planned();
   EXPECT_EQ(plan.layers[0].decision, Decision::keep);
