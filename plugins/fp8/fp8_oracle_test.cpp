@@ -127,6 +127,8 @@ TEST(Fp8Oracle, SerializedFormsGiveTheSameBytesAndOutputs) {
     const auto dequant = driver.dequantize(stored, produced, 0, stored.out, stored.in);
     EXPECT_EQ(common::testing::fnv1a64(dequant), one["dequant_fnv1a64"]);
     oracle.expect_output(one, driver.apply(stored, produced, oracle.run(layer)));
+    EXPECT_GT(oracle.worst(one, oracle.weight_only(layer, dequant)), 1.0)
+        << "the case can't tell quantized activations from plain ones";
   });
 }
 
