@@ -26,6 +26,19 @@ graph::Graph imagined(const config::QuantConfig& user, const std::string& compon
   return graph;
 }
 
+/// Both lists hold in a load: the user's entries behind the declared ones.
+void add_ignored(const config::MethodChoice& user, config::MethodChoice& out) {
+  const Node* more = user.field("ignored_layers");
+  const auto list = out.fields.find("ignored_layers");
+  if (!more || !more->is_list() || more->items().empty() || list == out.fields.end()) return;
+  std::vector<Node> all;
+  if (list->second.value.is_list()) all = list->second.value.items();
+  for (const Node& one : more->items()) {
+    if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(one);
+  }
+  list->second = {Node::of_list(std::move(all)), config::From::user};
+}
+
 }  // namespace
 
 Result<config::Choice> resolve_component(const config::QuantConfig& user,
@@ -50,7 +63,9 @@ Result<config::Choice> resolve_component(const config::QuantConfig& user,
   const auto merged =
       merge_fields(own, declared->schema(), declared->where(), *entry.choice, problems);
   if (!problems.empty()) return problems.take();
-  return config::Choice(*merged);
+  config::MethodChoice out = *merged;
+  add_ignored(*entry.choice, out);
+  return config::Choice(std::move(out));
 }
 
 Result<config::QuantConfig> resolve_declared(const config::QuantConfig& user,
@@ -84,7 +99,10 @@ constexpr uint64_t kSide = 1024;  // rows and columns: any method's groups fit
 std::string component_of(const std::string& path, const config::QuantConfig& user) {
   const std::string first = path.substr(0, path.find('.'));
   if (first.size() == path.size()) return "";
-  if (first == "transformer" || first == "transformer_2") return first;
+  for (const char* known : {"transformer", "transformer_2", "text_encoder", "text_encoder_2", "vae",
+                            "image_encoder", "thinker", "talker", "code2wav"}) {
+    if (first == known) return first;
+  }
   for (const auto& [key, choice] : user.components) {
     if (key == first) return first;
   }

@@ -15,7 +15,7 @@ namespace loadstone::plan {
 /// declaration where the user says nothing, both merged where they agree on the method; nullopt:
 /// unquantized. A flat method reaches components whose name begins with "transformer", the default
 /// scope of every family. The fields of a declared method carry From::checkpoint; the names that it
-/// keeps are its `ignored_layers`.
+/// keeps are its `ignored_layers`, the user's behind them.
 /// Errors: invalid_config (disagreement, null for a component that declares), those of declared_by.
 Result<config::Choice> resolve_component(const config::QuantConfig& user,
                                          const std::string& component,

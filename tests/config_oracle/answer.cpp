@@ -36,27 +36,28 @@ const std::set<std::string> kComing = {"fp8",
                                        "msmodelslim",
                                        "compressed_tensors"};
 
-/// The first method that a spec names and that no plugin at hand serves although one is to come.
-std::string missing_method(const Node& spec, const config::Schemas& schemas) {
+/// Why a spec can't be judged yet, or "": it names a method that no plugin at hand serves although
+/// one is to come, or ModelOpt, whose lists and algorithms go by other words in the reference.
+std::string waits_for(const Node& spec, const config::Schemas& schemas) {
   if (spec.is_text()) {
     const std::string folded = config::fold_name(spec.text());
-    if (folded.starts_with("modelopt")) return folded + " in all its spellings";
-    return kComing.count(folded) && !schemas.find(folded) ? folded : "";
+    if (folded.starts_with("modelopt")) return folded + ": its words are not compared yet";
+    return kComing.count(folded) && !schemas.find(folded) ? "no plugin serves " + folded : "";
   }
   if (!spec.is_map()) return "";
   if (const Node* producer = spec.find("producer")) {
     const Node* name = producer->find("name");
-    std::string missing = name ? missing_method(*name, schemas) : "";
+    std::string missing = name ? waits_for(*name, schemas) : "";
     if (!missing.empty()) return missing;
   }
   for (const char* key : {"method", "quant_method"}) {
     const Node* named = spec.find(key);
-    std::string missing = named ? missing_method(*named, schemas) : "";
+    std::string missing = named ? waits_for(*named, schemas) : "";
     if (!missing.empty()) return missing;
   }
   for (const auto& [key, value] : spec.entries()) {
     if (spec.find("method") || spec.find("quant_method")) break;
-    std::string missing = missing_method(value, schemas);
+    std::string missing = waits_for(value, schemas);
     if (!missing.empty()) return missing;
   }
   return "";
@@ -72,8 +73,8 @@ Answer of_config(const Result<config::QuantConfig>& made, Bench& bench) {
 Answer build(const Node& input, Bench& bench) {
   const Node* spec = input.find("spec");
   const Node* kwargs = input.find("kwargs");
-  std::string missing = missing_method(spec ? *spec : Node(), bench.schemas);
-  if (!missing.empty()) return pending("no plugin serves " + missing);
+  std::string missing = waits_for(spec ? *spec : Node(), bench.schemas);
+  if (!missing.empty()) return pending(std::move(missing));
   return of_config(
       config::build_quant_config(spec ? *spec : Node(), kwargs ? *kwargs : Node(), bench.schemas),
       bench);
@@ -106,8 +107,8 @@ const Node& at(const Node& input, const char* key) {
 Answer with_declaration(const Node& wish, const Node& declaration, const std::string& component,
                         bool whole, Bench& bench) {
   for (const Node* one : {&wish, &declaration}) {
-    std::string missing = missing_method(*one, bench.schemas);
-    if (!missing.empty()) return pending("no plugin serves " + missing);
+    std::string missing = waits_for(*one, bench.schemas);
+    if (!missing.empty()) return pending(std::move(missing));
   }
   auto made = [&]() -> Result<config::QuantConfig> {
     LS_TRY(config::QuantConfig user, config::build_quant_config(wish, Node(), bench.schemas));
@@ -185,8 +186,8 @@ formats::Declaration declaration_like(const Node& spec) {
 
 Answer layer(const Node& input, Bench& bench) {
   const Node& spec = at(input, "spec");
-  std::string missing = missing_method(spec, bench.schemas);
-  if (!missing.empty()) return pending("no plugin serves " + missing);
+  std::string missing = waits_for(spec, bench.schemas);
+  if (!missing.empty()) return pending(std::move(missing));
   const std::string& path = at(input, "layer").text();
   if (spec.find("num_bf16_fallback_layers") && path.starts_with("blocks.")) {
     return pending("the model says which blocks lead");

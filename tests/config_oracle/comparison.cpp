@@ -62,16 +62,17 @@ std::string compare_method(const Node& theirs, const Node& ours) {
   }
   const Node* fields = theirs.find("fields");
   const Node* our_fields = ours.find("fields");
-  if (!fields) return "";
+  std::string out;
+  if (!fields) return out;
   for (const auto& [name, value] : fields->entries()) {
     if (kInternal.count(name)) continue;
     const Node our_value = our_field(our_fields, name);
     if (is_empty(value) && is_empty(our_value)) continue;
-    if (!(value == our_value)) {
-      return "field " + name + " " + our_value.to_json() + ", recorded " + value.to_json();
-    }
+    if (value == our_value) continue;
+    out += (out.empty() ? "field " : "; field ") + name + " " + our_value.to_json() +
+           ", recorded " + value.to_json();
   }
-  return "";
+  return out;
 }
 
 /// Equal, numbers to float64's last digits.

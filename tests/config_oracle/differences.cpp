@@ -116,6 +116,7 @@ Result<std::vector<Rule>> read_rules(const std::string& path) {
       if (key == "input") rule.input = value;
       if (key == "result") rule.result = value;
       if (key == "ours") rule.ours = value;
+      if (key == "differs") rule.differs = value;
       if (key != "kinds") continue;
       for (const Node& kind : value.items()) rule.kinds.push_back(kind.text());
     }
@@ -141,11 +142,13 @@ Result<std::vector<Rule>> read_rules(const std::string& path) {
 }
 
 Rule* rule_for(std::vector<Rule>& rules, const std::string& kind, const Node& input,
-               const Node& result, const Answer& ours) {
+               const Node& result, const Answer& ours, const std::string& difference) {
+  const Node differs = Node::of_text(difference);
   for (Rule& rule : rules) {
     if (std::find(rule.kinds.begin(), rule.kinds.end(), kind) == rule.kinds.end()) continue;
     if (!rule.input.is_null() && !meets(&input, rule.input)) continue;
     if (!rule.result.is_null() && !meets(&result, rule.result)) continue;
+    if (!rule.differs.is_null() && !meets(&differs, rule.differs)) continue;
     if (ours_is(ours, rule.ours)) return &rule;
   }
   return nullptr;

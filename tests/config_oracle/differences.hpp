@@ -12,14 +12,15 @@ namespace loadstone::oracle {
 struct Rule {
   std::string name, reason;
   std::vector<std::string> kinds;
-  Node input, result, ours;  // conditions (see the file's head); null: none
+  Node input, result, ours, differs;  // conditions (see the file's head); null: none
   uint64_t covered = 0;
 };
 
 Result<std::vector<Rule>> read_rules(const std::string& path);
 
 /// The first rule that an entry's difference falls under, or null.
+/// `difference`: all that differs, as comparison.cpp says it.
 Rule* rule_for(std::vector<Rule>& rules, const std::string& kind, const Node& input,
-               const Node& result, const Answer& ours);
+               const Node& result, const Answer& ours, const std::string& difference);
 
 }  // namespace loadstone::oracle

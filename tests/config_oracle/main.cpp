@@ -41,7 +41,7 @@ void judge(const Node& entry, oracle::Bench& bench, std::vector<oracle::Rule>& r
     ++counts.agree;
     return;
   }
-  if (oracle::Rule* rule = oracle::rule_for(rules, kind, input, result, ours)) {
+  if (oracle::Rule* rule = oracle::rule_for(rules, kind, input, result, ours, differs)) {
     ++rule->covered;
     ++counts.intended;
     return;
