@@ -19,7 +19,7 @@ for plugin in "$build"/plugins/*.so; do
   strip -o "$out/plugins/$(basename "$plugin")" "$plugin"
   cp "${plugin%.so}.info" "$out/plugins/"
 done
-cp "$build"/plugins/*.yaml "$out/plugins/" 2>/dev/null || true
+cp "$build"/plugins/*.yaml "$out/plugins/"
 mkdir -p "$out/share/loadstone/model_adapters"
 tar -cf - $(find model_adapters -name "*.yaml") | tar -xf - -C "$out/share/loadstone"
 
