@@ -71,7 +71,7 @@ inline uint64_t stored_nbytes(const Plan& plan, uint64_t index) {
 struct DecodeLayout {
   static constexpr uint64_t kBlockRows = 128;
 
-  DecodeLayout(const Layer& layer, const Plan& inner) {
+  DecodeLayout(const Layer& layer, uint64_t in, const Plan& inner) {
     const ls_work& work = inner.work();
     for (uint64_t i = 0; i < inner.all_stored().size(); ++i) {
       stored.push_back(take(stored_nbytes(inner, i)));
@@ -81,7 +81,7 @@ struct DecodeLayout {
     stat_nbytes = work.stat_nbytes * layer.groups();
     stat = take(stat_nbytes);
     merged = take(stat_nbytes);
-    rows = take(kBlockRows * layer.in() * sizeof(float));
+    rows = take(kBlockRows * in * sizeof(float));
   }
 
   std::vector<uint64_t> stored;  // offsets
@@ -125,19 +125,23 @@ inline void plan_decode(const Layer& layer, Plan inner, Plan& out) {
     out = std::move(inner);
     return;
   }
-  if (!layer.is_matrix() || layer.in() == 0 || inner.work().bias == LS_BIAS_BY_METHOD) {
+  // Of a packed weight only the inner plan knows the width.
+  const uint64_t in = layer.in() != 0 ? layer.in() : inner.work().in;
+  if (!layer.is_matrix() || in == 0 || inner.work().bias == LS_BIAS_BY_METHOD) {
     return out.unsupported("this method can't decode the layer to plain floats");
   }
   if (layer.groups() > 1) {
-    out.stored("weight", decoded_dtype(layer), {layer.groups(), layer.out(), layer.in()});
+    out.stored("weight", decoded_dtype(layer), {layer.groups(), layer.out(), in});
   } else {
-    out.stored("weight", decoded_dtype(layer), {layer.out(), layer.in()});
+    out.stored("weight", decoded_dtype(layer), {layer.out(), in});
   }
   for (const uint32_t tensor : decode_sources(inner)) out.resident(layer.tensor(tensor));
   for (const auto& [tensor, reason] : inner.all_unused()) {
     out.unused(layer.tensor(tensor), reason);
   }
-  out.decode("decoded to plain floats").session_scratch = DecodeLayout(layer, inner).total;
+  ls_work& work = out.decode("decoded to plain floats");
+  work.session_scratch = DecodeLayout(layer, in, inner).total;
+  work.in = in;
 }
 
 /// Makes the inner tensors and hands rows on. `Inner` is the method's session type.
@@ -151,7 +155,7 @@ class Decoder {
         quantized_(layer),
         outer_(begin),
         inner_(std::move(inner)),
-        layout_(layer, inner_),
+        layout_(layer, layer.in(), inner_),
         tensors_(decode_sources(inner_)) {}
 
   template <typename Merge>
