@@ -33,6 +33,12 @@ LOADSTONE_INLINE void fixed_body(const float* __restrict x, float scale, float z
     codes[i] = static_cast<int8_t>(round_and_cut(x[i] / scale + zero_point));
   }
 }
+LOADSTONE_INLINE void affine_body(const float* __restrict x, float factor, float offset,
+                                  int8_t* __restrict codes, size_t n) {
+  for (size_t i = 0; i < n; ++i) {
+    codes[i] = static_cast<int8_t>(round_and_cut(x[i] * factor + offset));
+  }
+}
 LOADSTONE_INLINE void dequantize_body(const int8_t* __restrict codes, float scale,
                                       float* __restrict out, size_t n) {
   for (size_t i = 0; i < n; ++i) out[i] = static_cast<float>(codes[i]) * scale;
@@ -40,7 +46,27 @@ LOADSTONE_INLINE void dequantize_body(const int8_t* __restrict codes, float scal
 
 LOADSTONE_KERNEL(quantize, (const float* x, float f, int8_t* q, size_t n), (x, f, q, n))
 LOADSTONE_KERNEL(fixed, (const float* x, float s, float z, int8_t* q, size_t n), (x, s, z, q, n))
+LOADSTONE_KERNEL(affine, (const float* x, float f, float o, int8_t* q, size_t n), (x, f, o, q, n))
 LOADSTONE_KERNEL(dequantize, (const int8_t* q, float s, float* out, size_t n), (q, s, out, n))
+
+/// Codes of a row whose largest magnitude becomes `top`; its scale.
+float quantize_to(float top, const float* x, int8_t* codes, size_t n, Cpu cpu) {
+  const float amax = max_magnitude(x, n, cpu);
+  if (!is_finite(amax)) {
+    quantize_for(cpu)(x, 0.0f, codes, n);
+    return std::numeric_limits<float>::quiet_NaN();
+  }
+  const float factor = amax == 0.0f ? 0.0f : top / amax;
+  if (is_finite(factor)) {
+    quantize_for(cpu)(x, factor, codes, n);
+  } else {  // amax under 4e-37 lies outside the contract; float64 holds the factor
+    for (size_t i = 0; i < n; ++i) {
+      const double whole = std::nearbyint(static_cast<double>(x[i]) * (double{top} / amax));
+      codes[i] = static_cast<int8_t>(whole);
+    }
+  }
+  return amax / top;
+}
 
 }  // namespace
 
@@ -48,26 +74,21 @@ float int8_scale(float amax) { return amax / 127.0f; }
 float int8_factor(float amax) { return amax == 0.0f ? 0.0f : 127.0f / amax; }
 
 float int8_quantize_row(const float* x, int8_t* codes, size_t n, Cpu cpu) {
-  const float amax = max_magnitude(x, n, cpu);
-  if (!is_finite(amax)) {
-    quantize_for(cpu)(x, 0.0f, codes, n);
-    return std::numeric_limits<float>::quiet_NaN();
-  }
-  const float factor = int8_factor(amax);
-  if (is_finite(factor)) {
-    quantize_for(cpu)(x, factor, codes, n);
-  } else {  // amax under 4e-37 lies outside the contract; float64 holds the factor
-    for (size_t i = 0; i < n; ++i) {
-      const double whole = std::nearbyint(static_cast<double>(x[i]) * (127.0 / amax));
-      codes[i] = static_cast<int8_t>(whole);
-    }
-  }
-  return int8_scale(amax);
+  return quantize_to(127.0f, x, codes, n, cpu);
+}
+
+float int4_quantize_row(const float* x, int8_t* codes, size_t n, Cpu cpu) {
+  return quantize_to(7.0f, x, codes, n, cpu);
 }
 
 void int8_quantize_fixed(const float* x, float scale, float zero_point, int8_t* codes, size_t n,
                          Cpu cpu) {
   fixed_for(cpu)(x, scale, zero_point, codes, n);
+}
+
+void int8_quantize_affine(const float* x, float factor, float offset, int8_t* codes, size_t n,
+                          Cpu cpu) {
+  affine_for(cpu)(x, factor, offset, codes, n);
 }
 
 void int8_dequantize(const int8_t* codes, float scale, float* out, size_t n, Cpu cpu) {

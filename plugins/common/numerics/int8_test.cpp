@@ -29,6 +29,43 @@ TEST(Int8, RoundsHalvesToEvenAndSaturates) {
   EXPECT_EQ(codes[2], 0);
 }
 
+TEST(Int8, AffineAddsTheOffsetBeforeItRounds) {
+  const float x[] = {1.0f, 1.5f, -1.5f, 200.0f, -200.0f};
+  int8_t codes[5];
+  int8_quantize_affine(x, 1.0f, 7.0f, codes, 5);
+  const int8_t wanted[] = {8, 8, 6, 127, -128};  // 8.5 and 5.5 go to the even code
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(codes[i], wanted[i]) << i;
+}
+
+TEST(Int8, AffineMultipliesByTheReciprocal) {
+  testing::Random random(12);
+  int differ = 0;
+  for (int i = 0; i < 20000; ++i) {
+    const float scale = 0.01f + std::abs(random.uniform());
+    const float x =
+        scale * (static_cast<float>(static_cast<int>(random.bits() % 200) - 100) + 0.5f);
+    int8_t code = 0, divided = 0;
+    int8_quantize_affine(&x, 1.0f / scale, 3.0f, &code, 1);
+    int8_quantize_fixed(&x, scale, 3.0f, &divided, 1);
+    const float wanted = std::nearbyint(x * (1.0f / scale) + 3.0f);
+    EXPECT_EQ(code, static_cast<int8_t>(std::fmax(-128.0f, std::fmin(wanted, 127.0f))));
+    differ += code != divided;
+  }
+  EXPECT_GT(differ, 0);
+}
+
+TEST(Int4, RowsReachSevenAndKeepInt8sRules) {
+  const float x[] = {7.0f, 0.5f, 1.5f, -7.0f, -2.5f};
+  int8_t codes[5];
+  EXPECT_EQ(int4_quantize_row(x, codes, 5), 1.0f);
+  const int8_t wanted[] = {7, 0, 2, -7, -2};
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(codes[i], wanted[i]) << i;
+  const float zeros[] = {0.0f, -0.0f};
+  EXPECT_EQ(int4_quantize_row(zeros, codes, 2), 0.0f);
+  const float bad[] = {1.0f, NAN};
+  EXPECT_TRUE(std::isnan(int4_quantize_row(bad, codes, 2)));
+}
+
 TEST(Int8, FactorIsNotTheReciprocalOfTheScale) {
   testing::Random random(3);
   int differ = 0;
@@ -61,10 +98,12 @@ TEST(Int8Kernels, EveryLevelComputesTheSameCodes) {
   for (const size_t n : {0u, 1u, 15u, 16u, 17u, 63u, 64u, 65u, 129u, 1000u}) {
     std::vector<float> x(n);
     for (float& value : x) value = random.uniform() * 3.0f;
-    std::vector<int8_t> row(n), fixed(n);
+    std::vector<int8_t> row(n), fixed(n), affine(n), narrow(n);
     std::vector<float> values(n);
     const float scale = int8_quantize_row(x.data(), row.data(), n, Cpu::scalar);
     int8_quantize_fixed(x.data(), 0.05f, -3, fixed.data(), n, Cpu::scalar);
+    int8_quantize_affine(x.data(), 20.3f, -3, affine.data(), n, Cpu::scalar);
+    int4_quantize_row(x.data(), narrow.data(), n, Cpu::scalar);
     int8_dequantize(row.data(), 0.3f, values.data(), n, Cpu::scalar);
     for (const Cpu cpu : testing::levels()) {
       std::vector<int8_t> codes(n);
@@ -73,6 +112,10 @@ TEST(Int8Kernels, EveryLevelComputesTheSameCodes) {
       EXPECT_EQ(codes, row);
       int8_quantize_fixed(x.data(), 0.05f, -3, codes.data(), n, cpu);
       EXPECT_EQ(codes, fixed);
+      int8_quantize_affine(x.data(), 20.3f, -3, codes.data(), n, cpu);
+      EXPECT_EQ(codes, affine);
+      int4_quantize_row(x.data(), codes.data(), n, cpu);
+      EXPECT_EQ(codes, narrow);
       int8_dequantize(row.data(), 0.3f, out.data(), n, cpu);
       EXPECT_EQ(out, values);
     }

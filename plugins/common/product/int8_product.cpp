@@ -38,6 +38,10 @@ LOADSTONE_INLINE void add_exact_body(const float* __restrict y, int32_t* __restr
                                      size_t n) {
   for (size_t i = 0; i < n; ++i) sums[i] += static_cast<int32_t>(y[i]);
 }
+LOADSTONE_INLINE void add_constants_body(const int32_t* __restrict constants,
+                                         int32_t* __restrict sums, size_t n) {
+  for (size_t i = 0; i < n; ++i) sums[i] += constants[i];
+}
 LOADSTONE_INLINE void finish_body(const int32_t* __restrict sums, float sx,
                                   const float* __restrict sw, const float* __restrict bias,
                                   float* __restrict y, size_t n) {
@@ -45,6 +49,7 @@ LOADSTONE_INLINE void finish_body(const int32_t* __restrict sums, float sx,
 }
 
 LOADSTONE_KERNEL(add_exact, (const float* y, int32_t* sums, size_t n), (y, sums, n))
+LOADSTONE_KERNEL(add_constants, (const int32_t* c, int32_t* sums, size_t n), (c, sums, n))
 LOADSTONE_KERNEL(finish,
                  (const int32_t* sums, float sx, const float* sw, const float* bias, float* y,
                   size_t n),
@@ -95,9 +100,12 @@ void Int8Product::apply(const ls_apply& call, const Int8Weight& weight,
                         const void* activation) const {
   if (unit_ != nullptr) {
     const uint64_t k = shape_.k;
-    const packed::Weight rows{
-        [&](uint64_t row, void* items) { std::memcpy(items, weight.codes + row * k, k); },
-        [&](uint64_t row) { return weight.scales + row; }};
+    const packed::Weight rows{[&](uint64_t row, void* items) {
+                                if (weight.decode)
+                                  return weight.decode(row, 0, k, static_cast<int8_t*>(items));
+                                std::memcpy(items, weight.codes + row * k, k);
+                              },
+                              [&](uint64_t row) { return weight.scales + row; }, weight.constants};
     return packed::apply(*unit_, packed_shape(), call, rows, 0, shape_.n, activation);
   }
   ls_apply with = call;
@@ -112,15 +120,20 @@ void Int8Product::add_stretch(const ls_apply& call, const Int8Weight& weight, ui
                               uint64_t rows, uint64_t begin, uint64_t depth) const {
   const Room room(shape_, call.m, call.workspace);
   const auto* x = static_cast<const int8_t*>(call.activation);
-  const auto widen_rows = [&](const int8_t* from, uint64_t count, float* to) {
+  const auto widen_rows = [&](uint64_t count, float* to, const auto& codes_of) {
     sdk::parallel_for(ceil_div(count, kChunkRows), [&](uint64_t chunk) {
+      int8_t decoded[kStretch];
       for (uint64_t r = chunk * kChunkRows; r < std::min(count, (chunk + 1) * kChunkRows); ++r) {
-        int8_dequantize(from + r * shape_.k + begin, 1.0f, to + r * depth, depth);
+        int8_dequantize(codes_of(r, decoded), 1.0f, to + r * depth, depth);
       }
     });
   };
-  widen_rows(x, call.m, room.x);
-  widen_rows(weight.codes + first * shape_.k, rows, room.w);
+  widen_rows(call.m, room.x, [&](uint64_t r, int8_t*) { return x + r * shape_.k + begin; });
+  widen_rows(rows, room.w, [&](uint64_t r, int8_t* decoded) -> const int8_t* {
+    if (!weight.decode) return weight.codes + (first + r) * shape_.k + begin;
+    weight.decode(first + r, begin, depth, decoded);
+    return decoded;
+  });
   host_product(room.x, room.w, room.y, call.m, rows, depth);
   add_exact_for(cpu_in_use())(room.y, room.sums, call.m * rows);
 }
@@ -138,6 +151,9 @@ void Int8Product::apply_floats(const ls_apply& call, const Int8Weight& weight,
     sdk::parallel_for(ceil_div(call.m, kChunkRows), [&](uint64_t chunk) {
       for (uint64_t i = chunk * kChunkRows; i < std::min(call.m, (chunk + 1) * kChunkRows); ++i) {
         float* line = room.y + i * rows;
+        if (weight.constants != nullptr) {
+          add_constants_for(cpu_in_use())(weight.constants + first, room.sums + i * rows, rows);
+        }
         finish_for(cpu_in_use())(room.sums + i * rows, scales[i], weight.scales + first, room.bias,
                                  line, rows);
         narrow(call.y_dtype, line, y_at(call, i, first), rows);

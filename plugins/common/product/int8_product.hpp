@@ -1,7 +1,8 @@
 // y = s_x·(s_w·float(Σ q_x q_w)) + bias of two int8 matrices, the sum exact in int32 on every path:
 // AMX, AVX-512 VNNI, or the host's float32 product over stretches of K short enough to be exact
-// (no saturating instruction anywhere). K is at most 2^16 (2^31 / 128² = 131072, with room).
-// Source: numeric-definitions, section 3.
+// (no saturating instruction anywhere). A row may bring an integer of its own, added to the sum
+// before it becomes a float: y = s_x·(s_w·float(Σ q_x q_w + c)) + bias. K is at most 2^16 (2^31 /
+// 128² = 131072, with room). Source: numeric-definitions, sections 3 and 9.
 #pragma once
 
 #include <loadstone/plugin.h>
@@ -20,10 +21,15 @@ struct Int8Shape {
 /// One row of the activation, widened: k values in, k codes out; returns their scale.
 using QuantizeRowInt8 = std::function<float(const float* x, int8_t* codes)>;
 
+/// Codes [begin, begin+count) of row `row`, as values in [-128, 127].
+using DecodeInt8 = std::function<void(uint64_t row, uint64_t begin, uint64_t count, int8_t* out)>;
+
 /// Rows of k codes, and a scale each.
 struct Int8Weight {
   const int8_t* codes = nullptr;
   const float* scales = nullptr;
+  const int32_t* constants = nullptr;  // of each row, or null; |c| + k·128² stays under 2^31
+  DecodeInt8 decode = nullptr;         // instead of `codes`: rows stored otherwise
 };
 
 /// The tables of one bound layer. Thread-safe: all state is in the caller's buffers.

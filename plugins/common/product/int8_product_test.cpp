@@ -13,6 +13,7 @@ namespace {
 struct Case {
   uint64_t m, n, k;
   bool extreme = false;  // codes of -128 and 127 only: what saturating instructions lose
+  bool constants = false, decoded = false;
 };
 
 void expect_exact(const Case& c, const packed::Unit* unit) {
@@ -49,11 +50,21 @@ void expect_exact(const Case& c, const packed::Unit* unit) {
         return 0.37f;
       },
       activation.at());
-  product.apply(call, {w.data(), scales.data()}, activation.at());
+  std::vector<int32_t> constants(c.n, 0);
+  for (int32_t& one : constants) one = c.constants ? static_cast<int32_t>(random.bits()) / 4 : 0;
+  Int8Weight weight{w.data(), scales.data()};
+  if (c.constants) weight.constants = constants.data();
+  if (c.decoded) {
+    weight.codes = nullptr;
+    weight.decode = [&](uint64_t row, uint64_t begin, uint64_t count, int8_t* out) {
+      std::copy_n(w.data() + row * c.k + begin, count, out);
+    };
+  }
+  product.apply(call, weight, activation.at());
   EXPECT_TRUE(activation.intact() && workspace.intact());
   for (uint64_t i = 0; i < c.m; ++i) {
     for (uint64_t j = 0; j < c.n; ++j) {
-      int64_t sum = 0;
+      int64_t sum = constants[j];
       for (uint64_t k = 0; k < c.k; ++k) sum += int64_t{x[i * c.k + k]} * w[j * c.k + k];
       const float inner = scales[j] * static_cast<float>(static_cast<int32_t>(sum));
       const float outer = 0.37f * inner;
@@ -67,9 +78,23 @@ TEST(Int8Product, IsExactOnEveryPath) {
   testing::use_host();
   std::vector<const packed::Unit*> paths = packed::int8_units();
   paths.push_back(nullptr);
-  const Case cases[] = {{1, 1, 1},           {1, 16, 64},       {7, 34, 257},  {33, 65, 100},
-                        {17, 160, 1024},     {3, 33, 1025},     {2, 40, 4096}, {5, 700, 64},
-                        {4, 33, 5000, true}, {1, 33, 64, true}, {2, 2100, 48}};
+  const Case cases[] = {{1, 1, 1},
+                        {1, 16, 64},
+                        {7, 34, 257},
+                        {33, 65, 100},
+                        {17, 160, 1024},
+                        {3, 33, 1025},
+                        {2, 40, 4096},
+                        {5, 700, 64},
+                        {4, 33, 5000, true},
+                        {1, 33, 64, true},
+                        {2, 2100, 48},
+                        {1, 1, 1, false, true},
+                        {33, 65, 100, false, true, true},
+                        {2, 40, 4096, false, true},
+                        {3, 33, 1025, false, false, true},
+                        {2, 2100, 48, false, true, true},
+                        {4, 33, 5000, true, true, true}};
   for (const Case& c : cases) {
     for (const packed::Unit* unit : paths) expect_exact(c, unit);
   }

@@ -113,6 +113,15 @@ LOADSTONE_TARGET_PACKED void add_group(const float* acc, const float* sx, const 
   }
 }
 
+/// acc += each row's constant; rows are W's.
+LOADSTONE_TARGET_PACKED void add_constants(int32_t* acc, const int32_t* constants, uint64_t rows) {
+  for (uint64_t i = 0; i < rows; ++i) {
+    int32_t* at = acc + 16 * i;
+    const __m512i sum = _mm512_add_epi32(_mm512_loadu_si512(at), _mm512_set1_epi32(constants[i]));
+    _mm512_storeu_si512(at, sum);
+  }
+}
+
 LOADSTONE_TARGET_PACKED void to_floats(void* acc, uint64_t count) {
   for (uint64_t i = 0; i < count; i += 16) {
     auto* at = static_cast<int32_t*>(acc) + i;
@@ -203,6 +212,14 @@ class Block {
     const char* b1 = m + kTile < call_.m ? packed_rows(m + kTile) : b0;
     if (shape_.group != 0) return grouped_square(m, first, r, count, a, b0, b1);
     unit_.multiply(a, layout_.stride, b0, b1, 0, layout_.steps(), acc);
+    if (weight_.constants != nullptr) {
+      for (uint64_t tile = 0; tile < 4; ++tile) {
+        const uint64_t row = r + tile / 2 * kTile;
+        if (row >= count) continue;
+        add_constants(reinterpret_cast<int32_t*>(acc) + tile * 256, weight_.constants + first + row,
+                      std::min(kTile, count - row));
+      }
+    }
     if (unit_.integers()) to_floats(acc, 4 * 256);
     finish(acc, m, first, r, count);
   }

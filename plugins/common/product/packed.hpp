@@ -46,13 +46,15 @@ using PackRow =
 struct Weight {
   std::function<void(uint64_t row, void* items)> decode;  // k items
   std::function<const float*(uint64_t row)> scales;       // groups() scales
+  const int32_t* constants = nullptr;  // int8: added to each row's sums; null: none
 };
 
 uint64_t activation_nbytes(const Unit& unit, const Shape& shape, uint64_t m);
 uint64_t workspace_nbytes(const Unit& unit, const Shape& shape);
 void prepare(const Unit& unit, const Shape& shape, const ls_apply& call, const PackRow& pack,
              void* activation);
-/// Rows [begin, begin+count) of W; y = sx·(sw·acc) + bias, or groups summed in order.
+/// Rows [begin, begin+count) of W; y = sx·(sw·acc) + bias, or groups summed in order. Integers: acc
+/// with the row's constant.
 void apply(const Unit& unit, const Shape& shape, const ls_apply& call, const Weight& weight,
            uint64_t begin, uint64_t count, const void* activation);
 
