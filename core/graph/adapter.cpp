@@ -168,6 +168,7 @@ void read_renames(Reader& in, const Node& map, AdapterComponent& component) {
     }
     for (const Expanded& one : expand_braces(pattern)) {
       Rename copy = rename;
+      copy.from = one.text;
       copy.to = pick(rename.to, one.last);
       for (std::string& held : copy.holds) held = pick(held, one.last);
       if (!component.original.add(one.text, static_cast<uint32_t>(component.renames.size()))) {
@@ -269,6 +270,8 @@ AdapterComponent read_component(Reader& in, const std::string& name, const Node&
       read_fusions(in, value, out);
     } else if (key == "original") {
       read_renames(in, value, out);
+    } else if (key == "gguf") {
+      out.gguf_architecture = in.text(value, key);
     } else if (key == "original_mark") {
       out.original_mark = in.text(value, key);
     } else if (key != "like") {

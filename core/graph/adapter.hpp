@@ -37,6 +37,7 @@ struct Fusion {
 
 /// Original name → the family's.
 struct Rename {
+  std::string from;
   std::string to;
   std::vector<std::string> holds;  // modules inside one stored tensor
   std::string transform;
@@ -44,6 +45,7 @@ struct Rename {
 
 struct AdapterComponent {
   std::string name, kind, keep;
+  std::string gguf_architecture;  // general.architecture of GGUF files; "": none are read
   Reach reach = Reach::map;
   std::vector<std::string> aliases, folders, prefixes, files, classes;
   bool rest = false;  // takes a flat root's tensors that no other component claims

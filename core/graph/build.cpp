@@ -5,6 +5,7 @@
 #include "graph/adapter.hpp"
 #include "graph/graph.hpp"
 #include "graph/modules.hpp"
+#include "graph/original_names.hpp"
 #include "graph/recognise.hpp"
 #include "graph/shapes.hpp"
 
@@ -21,6 +22,7 @@ class LayerBuilder {
         common_(common),
         index_(index),
         graph_(graph),
+        originals_(knowledge),
         first_(graph.layers.size()) {}
 
   Status build(const std::vector<Module>& modules) {
@@ -68,6 +70,9 @@ class LayerBuilder {
     part.path = path;
     part.role = found.rule ? found.rule->role : "";
     part.transform = rename ? rename->transform : "";
+    if (!knowledge_.gguf_architecture.empty()) {
+      part.original = rename ? OriginalPlace{module.name, 0, 1, ""} : originals_.place_of(path);
+    }
     part.out_count = part.file_total = matrix.out;
     if (matrix.kind == LayerKind::linear && add_to_fusion(module, matrix, part, found)) return;
     Layer layer = alone(path, matrix, found);
@@ -263,6 +268,7 @@ class LayerBuilder {
   const CommonModules& common_;
   uint32_t index_;
   Graph& graph_;
+  OriginalNames originals_;
   size_t first_;
   bool original_ = true;  // the file's names may be the original ones
   std::unordered_map<std::string, size_t> fused_;
@@ -277,6 +283,7 @@ GraphComponent describe(const Assignment& one, const Adapter& adapter) {
   out.kind = one.knowledge->kind;
   out.aliases = one.knowledge->aliases;
   out.strip = adapter.strip;
+  out.gguf_architecture = one.knowledge->gguf_architecture;
   out.reach = one.knowledge->reach;
   out.default_scope = out.reach == Reach::flat;
   out.scopes = one.knowledge->scopes;
@@ -331,6 +338,11 @@ Result<Graph> build_graph(const formats::Checkpoint& checkpoint, const std::stri
   graph.notes = found.notes;
   graph.absent_components = found.absent;
   if (found.support) graph.support = *found.support;
+  for (const Adapter& adapter : adapters.families) {
+    const bool reads = std::any_of(adapter.components.begin(), adapter.components.end(),
+                                   [](const auto& one) { return !one.gguf_architecture.empty(); });
+    if (reads) graph.gguf_families.push_back(adapter.family);
+  }
   for (const Assignment& one : found.components) {
     const formats::Component& component = checkpoint.components[one.checkpoint_component];
     const auto index = static_cast<uint32_t>(graph.components.size());

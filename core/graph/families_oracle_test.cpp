@@ -11,7 +11,9 @@
 #include <set>
 
 #include "base/file.hpp"
+#include "graph/adapter.hpp"
 #include "graph/graph.hpp"
+#include "graph/original_names.hpp"
 
 namespace loadstone::graph {
 namespace {
@@ -193,6 +195,53 @@ TEST(Aliases, OriginalNamesLeadToTheFamilys) {
     }
   }
   EXPECT_GT(rows, 0u);
+}
+
+std::string less_prefix(std::string name, const std::vector<std::string>& strip) {
+  for (const std::string& prefix : strip) {
+    if (name.starts_with(prefix)) return name.substr(prefix.size());
+  }
+  return name;
+}
+
+/// Every module of the family that a recorded row names, with the tensor it came from.
+void expect_way_back(const Adapter& adapter, const AdapterComponent& component,
+                     const Node& aliases) {
+  const OriginalNames names(component);
+  for (const Node& row : aliases.find("rows")->items()) {
+    const auto& cell = row.items();
+    const std::string original = less_prefix(module_name(cell[0].text()), adapter.strip);
+    SCOPED_TRACE(original);
+    const auto modules = canonical_modules(cell[1]);
+    for (uint32_t i = 0; i < modules.size(); ++i) {
+      const OriginalPlace place = names.place_of(modules[i]);
+      EXPECT_EQ(place.name, original);
+      EXPECT_EQ(place.index, i);
+      EXPECT_EQ(place.count, modules.size());
+      EXPECT_EQ(place.transform, cell[2].text() == "swap_halves" ? "swap_halves" : "");
+    }
+  }
+}
+
+TEST(Aliases, TheFamilysNamesLeadBackToTheOriginalOnes) {
+  const fs::path dir = fs::path(shared_dir()) / "models/families";
+  if (!fs::exists(dir)) GTEST_SKIP() << "no " << dir << ": set LOADSTONE_SHARED";
+  const auto all = read_adapters(adapters());
+  ASSERT_TRUE(all.ok()) << all.error().text();
+  std::set<std::string> tried;
+  for (const fs::path& folder : entries_of(dir)) {
+    if (!fs::exists(folder / "aliases.json")) continue;
+    SCOPED_TRACE(folder.string());
+    for (const Adapter& adapter : all->families) {
+      if (!folder.filename().string().starts_with(adapter.family)) continue;
+      for (const AdapterComponent& component : adapter.components) {
+        if (component.gguf_architecture.empty()) continue;
+        expect_way_back(adapter, component, read_json(folder / "aliases.json"));
+        tried.insert(adapter.family);
+      }
+    }
+  }
+  EXPECT_GE(tried.size(), 2u);
 }
 
 // ---- true-size headers ---------------------------------------------------------------------

@@ -23,6 +23,13 @@ enum class LayerKind : uint32_t {
 
 std::string_view to_string(LayerKind kind);
 
+/// Where a module's rows stand in a file with the family's original names.
+struct OriginalPlace {
+  std::string name;  // "double_blocks.0.img_attn.qkv"; "": the family has no name adapter for GGUF
+  uint32_t index = 0, count = 1;  // the how manieth of the modules that this one holds
+  std::string transform;          // "swap_halves": the family's rows change places on the way there
+};
+
 /// One checkpoint module inside a runtime layer (to_q of to_qkv; an expert's w1). Rows
 /// [out_begin, out_begin+out_count) of the layer are the module's rows
 /// [file_begin, file_begin+out_count) of file_total.
@@ -34,6 +41,7 @@ struct Part {
   std::string shard;  // the part's short name in the fusion: "q", "k", "gate", "e3.w1"; "" if alone
   std::string role;   // "attention.q"; "" if none
   std::string transform;  // how stored rows differ from the family's: "" or "swap_halves"
+  OriginalPlace original;
   uint32_t group = 0;
   uint64_t out_begin = 0;
   uint64_t out_count = 0;
@@ -97,6 +105,7 @@ struct GraphComponent {
   std::string kind;  // adapter's word: "diffusion_transformer", "text_encoder", "vae", …
   std::vector<std::string> aliases;  // other accepted component keys ("visual", "audio_tower")
   std::vector<std::string> strip;    // name prefixes that don't count ("model.diffusion_model.")
+  std::string gguf_architecture;     // of GGUF files of these tensors; "": no name adapter
   bool default_scope = false;        // a flat method applies here (reach is flat)
   Reach reach = Reach::map;
   std::vector<Scope> scopes;
@@ -118,6 +127,7 @@ struct Graph {
   std::vector<Layer> layers;  // by component, then in checkpoint order of their first tensor
   // Components of the family that this checkpoint lacks: maps may keep them, not quantize them.
   std::vector<std::string> absent_components;
+  std::vector<std::string> gguf_families;  // those whose adapters read GGUF, for messages
   std::vector<std::string> notes;
   Node support;  // support levels of the family, method → level
 
