@@ -67,7 +67,7 @@ class Writing {
 
   Result<QuantizeReport> run() {
     for (const SavedComponent& one : saved_) {
-      if (!one.files.empty()) fresh_.insert(source_of(one).folder);
+      if (!one.declaration.is_null()) fresh_.insert(source_of(one).folder);
       for (const SavedFile& file : one.files) {
         for (const SavedOutput& tensor : file.tensors) total_nbytes_ += tensor.nbytes;
       }
@@ -166,13 +166,17 @@ class Writing {
         report.nbytes_after += tensor.nbytes;
         weight_map.entries().emplace_back(tensor.spec.name, Node::of_text(file.name));
       }
-      LS_TRY(auto writer,
-             formats::SafetensorsWriter::create(staged(source.folder, file.name), specs));
-      for (size_t i = 0; i < file.tensors.size(); ++i) LS_CHECK(write(file, i, writer));
-      LS_CHECK(writer.finish());
+      const std::string path = staged(source.folder, file.name);
+      if (!one.gguf.empty()) {
+        LS_TRY(auto writer, formats::GgufWriter::create(path, specs, one.gguf));
+        LS_CHECK(write(file, writer));
+      } else {
+        LS_TRY(auto writer, formats::SafetensorsWriter::create(path, specs));
+        LS_CHECK(write(file, writer));
+      }
     }
     const std::string index = index_of(source);
-    if (!index.empty()) {
+    if (!index.empty() && one.gguf.empty()) {
       Node size = Node::of_integer(static_cast<int64_t>(report.nbytes_after));
       LS_CHECK(
           write_json(Node::of_map({{"metadata", Node::of_map({{"total_size", std::move(size)}})},
@@ -180,7 +184,7 @@ class Writing {
                      staged(source.folder, formats::base_name(index))));
     }
     report_.components.push_back(std::move(report));
-    return write_config(one);
+    return one.declaration.is_null() ? Status() : write_config(one);
   }
 
   /// config.json with the declaration; components that share a folder must agree on it.
@@ -202,43 +206,55 @@ class Writing {
     return formats::write_file(path, std::as_bytes(std::span(text)));
   }
 
-  Status write(const SavedFile& file, size_t index, formats::SafetensorsWriter& writer) {
-    const SavedOutput& tensor = file.tensors[index];
-    if (tensor.entry == nullptr) LS_CHECK(load_from(file, index));
-    for (uint64_t done = 0; done < tensor.nbytes; done += kPieceNbytes) {
-      const std::span<std::byte> piece(piece_.data(), std::min(kPieceNbytes, tensor.nbytes - done));
-      LS_CHECK(check_cancelled());
-      if (tensor.entry != nullptr) {
-        const File& source = *checkpoint_.files[tensor.entry->file].file;
-        LS_CHECK(source.read_exact(piece, tensor.entry->offset + done));
-      } else {
-        LS_CHECK(read_saved(tensor, done, piece));
+  template <typename Writer>
+  Status write(const SavedFile& file, Writer& writer) {
+    for (size_t i = 0; i < file.tensors.size(); ++i) {
+      for (const SavedPiece& piece : file.tensors[i].pieces) {
+        if (piece.entry == nullptr) LS_CHECK(load_from(file, i, piece.layer));
+        LS_CHECK(write(piece, writer));
       }
-      LS_CHECK(writer.append(piece));
-      done_nbytes_ += piece.size();
+    }
+    return writer.finish();
+  }
+
+  template <typename Writer>
+  Status write(const SavedPiece& piece, Writer& writer) {
+    for (uint64_t done = 0; done < piece.nbytes; done += kPieceNbytes) {
+      const std::span<std::byte> bytes(piece_.data(), std::min(kPieceNbytes, piece.nbytes - done));
+      LS_CHECK(check_cancelled());
+      if (piece.entry != nullptr) {
+        const File& source = *checkpoint_.files[piece.entry->file].file;
+        LS_CHECK(source.read_exact(bytes, piece.entry->offset + piece.offset + done));
+      } else {
+        LS_CHECK(read_saved(piece, piece.offset + done, bytes));
+      }
+      LS_CHECK(writer.append(bytes));
+      done_nbytes_ += bytes.size();
       if (control_.progress) control_.progress({"quantize", done_nbytes_, total_nbytes_, "bytes"});
     }
     return {};
   }
 
-  Status load_from(const SavedFile& file, size_t index) {
-    std::vector<uint32_t> wanted;
+  /// Layer plan `first` and those that the tensors from `index` on need next.
+  Status load_from(const SavedFile& file, size_t index, uint32_t first) {
+    std::vector<uint32_t> wanted = {first};
     for (size_t i = index; i < file.tensors.size() && wanted.size() < 256; ++i) {
-      const SavedOutput& next = file.tensors[i];
-      if (next.entry != nullptr || (!wanted.empty() && wanted.back() == next.layer)) continue;
-      wanted.push_back(next.layer);
+      for (const SavedPiece& next : file.tensors[i].pieces) {
+        const bool known = std::find(wanted.begin(), wanted.end(), next.layer) != wanted.end();
+        if (next.entry == nullptr && !known) wanted.push_back(next.layer);
+      }
     }
     return batch_.need(wanted, control_);
   }
 
-  Status read_saved(const SavedOutput& tensor, uint64_t offset, std::span<std::byte> out) {
-    const plan::LayerPlan& layer = plan_.layers[tensor.layer];
+  Status read_saved(const SavedPiece& piece, uint64_t offset, std::span<std::byte> out) {
+    const plan::LayerPlan& layer = plan_.layers[piece.layer];
     std::vector<ls_buffer> buffers(layer.method_stored);
     std::vector<const ls_buffer*> pointers;
     for (uint32_t i = 0; i < layer.method_stored; ++i) {
       buffers[i].struct_size = sizeof(ls_buffer);
       buffers[i].place = LS_PLACE_HOST;
-      buffers[i].at = batch_.at(tensor.layer, i);
+      buffers[i].at = batch_.at(piece.layer, i);
       buffers[i].nbytes = layer.stored[i].nbytes;
       pointers.push_back(&buffers[i]);
     }
@@ -246,7 +262,7 @@ class Writing {
     const plugin::MethodConfig& config = *layer.config;
     const int32_t status = plugin::call_plugin([&] {
       return config.method().table().save_read(config.handle(), &view.get(), layer.note,
-                                               pointers.data(), pointers.size(), tensor.index,
+                                               pointers.data(), pointers.size(), piece.index,
                                                offset, out.size(), out.data());
     });
     return plugin::check_call(status, config.method(), "save_read", plan_.layer_of(layer).path);

@@ -6,6 +6,8 @@
 
 #include "base/text.hpp"
 #include "formats/model_files.hpp"
+#include "graph/original_names.hpp"
+#include "load/gguf_outputs.hpp"
 #include "plugin/saving.hpp"
 
 namespace loadstone::load {
@@ -40,7 +42,9 @@ class Lister {
     if (layers.empty()) return std::move(out_);
     LS_CHECK(check_source());
     for (uint32_t layer : layers) LS_CHECK(add(layer));
+    place_copied();
     fill_files();
+    if (blocks_) LS_CHECK(make_gguf(plan_, out_));
     return std::move(out_);
   }
 
@@ -93,8 +97,9 @@ class Lister {
       output.spec.dtype = saved[i].dtype;
       output.spec.shape = formats::Shape(saved[i].shape.begin(), saved[i].shape.end());
       output.nbytes = saved[i].nbytes;
-      output.layer = index;
-      output.index = i;
+      output.pieces = {{nullptr, index, i, 0, output.nbytes}};
+      output.place = shape.parts[saved[i].part].original;
+      output.suffix = saved[i].name;
       written.insert(output.spec.name);
       outputs.push_back(std::move(output));
     }
@@ -120,13 +125,16 @@ class Lister {
 
   /// One method, one declaration a component.
   Status declare(const plan::LayerPlan& layer) {
-    if (is_ggml(layer.stored[0].dtype)) {
-      return of_layer(plan_.layer_of(layer), "layer can't be written",
-                      "found type " + std::string(name_of(layer.stored[0].dtype)) +
-                          ", expected one that safetensors files hold");
+    const bool blocks = is_ggml(layer.stored[0].dtype);
+    Node declaration;  // a GGUF file's types are its declaration
+    if (blocks && component_of(layer).gguf_architecture.empty()) {
+      return graph::no_name_adapter(plan_.graph, component_of(layer), escaped(source_.source));
     }
-    LS_TRY(Node declaration, plugin::ask_save_model(*layer.config));
+    if (!blocks) {
+      LS_TRY(declaration, plugin::ask_save_model(*layer.config));
+    }
     if (out_.method.empty()) {
+      blocks_ = blocks;
       out_.method = layer.method;
       out_.declaration = declaration;
       return {};
@@ -167,6 +175,17 @@ class Lister {
     uses_[*std::min_element(gone.begin(), gone.end())] = index;
   }
 
+  /// Where the tensors that stay stand under the original names.
+  void place_copied() {
+    places_.resize(source_.tensors.size());
+    for (const graph::Layer& layer : plan_.graph.layers) {
+      if (plan_.graph.components[layer.component].checkpoint_component != out_.component) continue;
+      for (const graph::LayerTensor& tensor : layer.tensors) {
+        places_[tensor.tensor] = {&layer.parts[tensor.part].original, tensor.suffix};
+      }
+    }
+  }
+
   void fill_files() {
     for (size_t i = 0; i < source_.tensors.size(); ++i) {
       if (uses_[i] == kGone) continue;
@@ -176,7 +195,9 @@ class Lister {
         SavedOutput output;
         output.spec = {entry.name, entry.dtype, entry.shape};
         output.nbytes = entry.nbytes;
-        output.entry = &entry;
+        output.pieces = {{&entry, 0, 0, 0, entry.nbytes}};
+        if (places_[i].first != nullptr) output.place = *places_[i].first;
+        output.suffix = places_[i].second;
         tensors.push_back(std::move(output));
       } else {
         auto& own = by_layer_.at(static_cast<uint32_t>(uses_[i]));
@@ -197,7 +218,9 @@ class Lister {
   const formats::Component& source_;
   SavedComponent out_;
   std::vector<int64_t> uses_;  // of each tensor of the component
+  std::vector<std::pair<const graph::OriginalPlace*, std::string>> places_;  // likewise
   std::map<uint32_t, std::vector<SavedOutput>> by_layer_;
+  bool blocks_ = false;  // the method's types are ggml's
 };
 
 }  // namespace

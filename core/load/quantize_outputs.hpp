@@ -4,17 +4,27 @@
 #include <string>
 #include <vector>
 
+#include "formats/gguf_writer.hpp"
 #include "formats/safetensors_writer.hpp"
 #include "plan/plan.hpp"
 
 namespace loadstone::load {
 
-/// One tensor to write: from a file as it is, or serialized tensor `index` of layer plan `layer`.
+/// Bytes [offset, offset+nbytes) of a file's tensor as it is, or of serialized tensor `index` of
+/// layer plan `layer`.
+struct SavedPiece {
+  const formats::TensorEntry* entry = nullptr;  // null: of the layer
+  uint32_t layer = 0, index = 0;
+  uint64_t offset = 0, nbytes = 0;
+};
+
+/// One tensor to write. `place` and `suffix` say where it belongs under the original names.
 struct SavedOutput {
   formats::TensorSpec spec;
   uint64_t nbytes = 0;
-  const formats::TensorEntry* entry = nullptr;  // null: of the layer
-  uint32_t layer = 0, index = 0;
+  std::vector<SavedPiece> pieces;
+  graph::OriginalPlace place;
+  std::string suffix;
 };
 
 struct SavedFile {
@@ -29,6 +39,7 @@ struct SavedComponent {
   Node declaration;        // for config.json; null: none
   uint64_t layers = 0;
   std::vector<SavedFile> files;
+  formats::GgufWriter::Metadata gguf;  // of its one GGUF file; empty: safetensors
 };
 
 /// In the order of the checkpoint's components. Layers' tensors stand together, where the first

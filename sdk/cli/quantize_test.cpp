@@ -108,6 +108,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         R"("fp8")", R"({"method": "fp8", "weight_granularity": "tensor"})",
         R"({"method": "fp8", "weight_granularity": "block", "weight_block_size": [128, 128]})",
+        R"({"method": "gguf", "type": "Q8_0"})", R"({"method": "gguf", "type": "Q4_0"})",
         R"("int8")", R"("mxfp8")", R"("mxfp4")", R"({"method": "mxfp4", "mxfp4_scale_alg": 2})",
         R"({"method": "mxfp4_dualscale", "num_bf16_fallback_layers": 0, "on_unsupported": "keep"})"));
 
