@@ -54,7 +54,9 @@ Bound::Bound(Form form, const sdk::Binding& binding)
     input_factors_.push_back(divides ? value : 1.0f / value);
   }
   if (form_.weight_only()) return;
-  if (is_int8(form_.spec.input)) {
+  const bool exact = form_.spec.codes == Codes::int8 && form_.scale_columns == 1 &&
+                     form_.spec.scale != Scale::block && !form_.has(kZero);
+  if (is_int8(form_.spec.input) && exact) {
     int8_.emplace(Int8Shape{form_.n, form_.k});
   } else {
     coded_.emplace(CodedShape{form_.n, form_.k, product_group(form_)});
@@ -137,7 +139,12 @@ const float* Bound::smooth(const ls_apply& call, uint32_t group, const float* x,
 void Bound::quantize(const ls_apply& call, uint32_t group, void* activation) const {
   if (int8_) {
     return int8_->prepare(
-        call, [&](const float* x, int8_t* codes) { return quantize_int8(call, group, x, codes); },
+        call,
+        [&](const float* x, int8_t* codes) {
+          thread_local std::vector<float> room;  // int8's product lends no room for a row
+          if (form_.has(kPre)) room.resize(form_.k);
+          return quantize_int8(group, smooth(call, group, x, room.data()), codes);
+        },
         activation);
   }
   coded_->prepare(
@@ -148,13 +155,7 @@ void Bound::quantize(const ls_apply& call, uint32_t group, void* activation) con
       activation);
 }
 
-float Bound::quantize_int8(const ls_apply& call, uint32_t group, const float* x,
-                           int8_t* codes) const {
-  thread_local std::vector<float> room;  // int8's product lends no room for a row
-  if (form_.has(kPre)) {
-    room.resize(form_.k);
-    x = smooth(call, group, x, room.data());
-  }
+float Bound::quantize_int8(uint32_t group, const float* x, int8_t* codes) const {
   if (form_.spec.input == Input::int8_token) return int8_quantize_row(x, codes, form_.k);
   const float scale = input_scales_[group];
   int8_quantize_fixed(x, scale, 0.0f, codes, form_.k);
@@ -168,6 +169,14 @@ void Bound::quantize_row(uint32_t group, const float* x, float* values, float* s
     case Input::nvfp4:
       scales[0] = 1.0f / input_factors_[group];
       return nvfp4_token_values(x, input_factors_[group], values, form_.k);
+    case Input::int8_token:
+    case Input::int8_fixed: {
+      thread_local std::vector<int8_t> codes;
+      codes.resize(form_.k);
+      scales[0] = quantize_int8(group, x, codes.data());
+      int8_dequantize(codes.data(), 1.0f, values, form_.k);
+      break;
+    }
     case Input::fp8_fixed:
       scales[0] = fp8_fixed_row(x, input_scales_[group], values, form_.k);
       break;
@@ -191,16 +200,21 @@ void Bound::decode(uint64_t row, uint16_t* out) const {
                                scales + (row - form_.parts[part].row_begin) * form_.scale_columns,
                                out, form_.k, form_.scale_width);
     }
-    case Codes::int4:
-      for (uint64_t i = 0; i < form_.k; ++i) {
-        const int nibble = codes[i] >> (row % 2 * 4) & 15;
-        out[i] = bf16_encode(static_cast<float>(nibble >= 8 ? nibble - 16 : nibble));
-      }
-      return;
     case Codes::int8:
-      for (uint64_t i = 0; i < form_.k; ++i) {
-        out[i] = bf16_encode(static_cast<float>(static_cast<int8_t>(codes[i])));
-      }
+    case Codes::int4:
+    case Codes::words:
+      return decode_levels(row, codes, out);
+  }
+}
+
+/// Levels of at most 9 bits: exact in bf16.
+void Bound::decode_levels(uint64_t row, const uint8_t* codes, uint16_t* out) const {
+  const size_t part = part_of_row(form_.parts, row);
+  float levels[256];
+  for (uint64_t at = 0; at < form_.k; at += std::size(levels)) {
+    const uint64_t count = std::min<uint64_t>(std::size(levels), form_.k - at);
+    level_row(form_, views_[part], row - form_.parts[part].row_begin, codes, at, count, levels);
+    bf16_encode(levels, out + at, count);
   }
 }
 

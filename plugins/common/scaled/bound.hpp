@@ -24,10 +24,11 @@ class Bound {
   uint64_t activation_nbytes(uint64_t m) const;
   const float* smooth(const ls_apply& call, uint32_t group, const float* x, float* room) const;
   void quantize(const ls_apply& call, uint32_t group, void* activation) const;
-  float quantize_int8(const ls_apply& call, uint32_t group, const float* x, int8_t* codes) const;
+  float quantize_int8(uint32_t group, const float* x, int8_t* codes) const;
   void quantize_row(uint32_t group, const float* x, float* values, float* scales) const;
   void multiply(const ls_apply& call, uint32_t group, const void* activation) const;
   void decode(uint64_t row, uint16_t* out) const;
+  void decode_levels(uint64_t row, const uint8_t* codes, uint16_t* out) const;
   void apply_weights(const ls_apply& call) const;
   void smooth_all(const ls_apply& call, char* out) const;
 

@@ -6,6 +6,7 @@
 #include "common/numerics/floats.hpp"
 #include "common/product/int8_product.hpp"
 #include "common/product/rows.hpp"
+#include "common/scaled/words.hpp"
 
 namespace loadstone::common::scaled {
 namespace {
@@ -16,6 +17,7 @@ using sdk::Tensor;
 constexpr uint32_t kFloat8[] = {LS_DTYPE_F8_E4M3};
 constexpr uint32_t kInt8[] = {LS_DTYPE_I8};
 constexpr uint32_t kPacked[] = {LS_DTYPE_U8, LS_DTYPE_I8};
+constexpr uint32_t kWords[] = {LS_DTYPE_I32, LS_DTYPE_U32};
 
 [[noreturn]] void refuse(const char* what, const Layer& layer, const Tensor& tensor,
                          const std::string& found) {
@@ -58,6 +60,7 @@ class Finder {
     WeightRules rules{kFloat8, "F8_E4M3", true};
     if (codes == Codes::int8) rules = {kInt8, "I8", true};
     if (codes == Codes::e2m1 || codes == Codes::int4) rules = {kPacked, "U8", true};
+    if (codes == Codes::words) rules = {kWords, "I32", true};
     rules.other_name = form_.spec.names[kWeight];
     std::vector<MatrixPart> found;
     if (!find_matrices(layer_, rules, found, instead_)) return false;
@@ -72,6 +75,7 @@ class Finder {
 
   /// K, and the shape of each weight.
   bool find_width() {
+    if (form_.spec.codes == Codes::words) return find_words();
     const bool rows_paired = form_.spec.codes == Codes::int4;
     const uint64_t columns = form_.parts[0].weight.columns();
     form_.k = form_.spec.codes == Codes::e2m1 ? 2 * columns : columns;
@@ -97,6 +101,32 @@ class Finder {
     return true;
   }
 
+  /// K of packed words, as the tensor beside them says it.
+  bool find_words() {
+    for (size_t i = 0; i < form_.parts.size(); ++i) {
+      const PartForm& part = form_.parts[i];
+      const auto [rows, k] = shape_of(layer_, i, form_.spec, part.weight);
+      if (i == 0) form_.k = k;
+      if (k != form_.k) return instead_.set(LS_VERDICT_SPLIT, "parts have different columns");
+      const Tensor& weight = part.weight;
+      if (weight.rank != 2) {
+        return no("found a weight of shape " + dims(weight) + ", expected a matrix");
+      }
+      const uint64_t words = packed_words(k, form_.spec.bits);
+      const bool other_k = layer_.in() != 0 && layer_.in() != k;
+      if (k != 0 && rows == part.part.file_total && !other_k && weight.rows() == rows &&
+          weight.columns() == words) {
+        continue;
+      }
+      refuse("weight has a wrong shape", layer_, weight,
+             "found " + dims(weight) + " for " + dims(rows, k) + " of " +
+                 std::to_string(form_.spec.bits) + " bits, expected " +
+                 dims(part.part.file_total,
+                      other_k ? packed_words(layer_.in(), form_.spec.bits) : words));
+    }
+    return true;
+  }
+
   bool find_tensors(size_t index) {
     PartForm& part = form_.parts[index];
     for (uint32_t which = kScale; which < kWhichCount; ++which) {
@@ -111,10 +141,17 @@ class Finder {
       refuse(which == kInput ? "activations have no scale" : "weight has no scale", layer_,
              part.weight, beside + name + "\"");
     }
+    for (const Which which : {kZero, kOrder}) {
+      const char* name = form_.spec.names[which];
+      const bool wanted = which == kZero || form_.spec.needs_order;
+      if (name == nullptr || part.tensors[which] || !wanted) continue;
+      refuse(which == kZero ? "weight has no zero points" : "columns have no groups", layer_,
+             part.weight, beside + name + "\"");
+    }
     if (form_.spec.input == Input::none) part.tensors[kInput].reset();
     for (const Which which : {kGlobal, kInput}) check_single(part.tensors[which]);
     check_pre(part);
-    return find_scale(part);
+    return find_scale(part) && find_zero(part) && check_order(part);
   }
 
   void check_float(const Tensor& tensor) const {
@@ -157,13 +194,16 @@ class Finder {
       case Scale::channel:
         if (!is_grid(scale, rows, 1)) wrong_scale(part, rows, 1);
         break;
-      case Scale::group:
-        columns = form_.spec.group == 0 ? scale.columns() : ceil_div(form_.k, form_.spec.group);
-        if (columns == 0 || form_.k % columns != 0 || !is_grid(scale, rows, columns)) {
+      case Scale::group: {
+        const uint64_t group = form_.spec.group;
+        columns = group == 0 ? scale.columns() : ceil_div(form_.k, group);
+        if (columns == 0 || (group == 0 && form_.k % columns != 0) ||
+            !is_grid(scale, rows, columns)) {
           wrong_scale(part, rows, std::max<uint64_t>(columns, 1));
         }
-        form_.scale_width = form_.k / columns;
+        form_.scale_width = group == 0 ? form_.k / columns : std::min(group, form_.k);
         break;
+      }
       case Scale::block:
         return find_blocks(part, scale);
     }
@@ -187,6 +227,40 @@ class Finder {
     part.block_count = ceil_div(part.part.out_count, spec.block_rows);
     form_.block_total += part.block_count;
     return true;
+  }
+
+  bool find_zero(PartForm& part) {
+    const auto& zero = part.tensors[kZero];
+    if (!zero) return true;
+    const bool words = form_.spec.codes == Codes::words;
+    if (zero->dtype != (words ? LS_DTYPE_I32 : LS_DTYPE_I8)) {
+      refuse("zero points have a wrong dtype", layer_, *zero,
+             "found " + dtype_name(zero->dtype) + ", expected " + (words ? "I32" : "I8"));
+    }
+    uint64_t rows = form_.spec.scale == Scale::tensor ? 1 : part.part.file_total;
+    if (words) rows = packed_words(rows, form_.spec.bits);
+    if (!is_grid(*zero, rows, form_.scale_columns)) {
+      refuse("zero points have a wrong shape", layer_, *zero,
+             "found " + dims(*zero) + ", expected " + dims(rows, form_.scale_columns) +
+                 " for a weight of " + dims(part.weight));
+    }
+    if (!words) return true;
+    if (part.part.file_begin * form_.spec.bits % 32 != 0) {
+      return no("a part begins inside a word of zero points");
+    }
+    part.zero_begin = form_.zero_total;
+    part.zero_count = packed_words(part.part.out_count, form_.spec.bits);
+    form_.zero_total += part.zero_count;
+    return true;
+  }
+
+  bool check_order(const PartForm& part) const {
+    const auto& order = part.tensors[kOrder];
+    if (!order) return true;
+    if (order->dtype == LS_DTYPE_I32 && order->rank == 1 && order->shape[0] == form_.k) return true;
+    refuse("groups of columns rejected", layer_, *order,
+           "found " + dtype_name(order->dtype) + " " + dims(*order) + ", expected I32 [" +
+               std::to_string(form_.k) + "]");
   }
 
   /// Shape [rows, columns] when axes of 1 aren't counted.
@@ -213,12 +287,19 @@ class Finder {
       return no("found groups of " + std::to_string(form_.scale_width) +
                 " columns, expected a multiple of 16");
     }
+    if (spec.codes == Codes::e2m1 && form_.k % 16 != 0) {
+      return no("found K = " + std::to_string(form_.k) + ", expected a multiple of 16");
+    }
     if (form_.decodes || spec.input == Input::none) return true;
     if (spec.input == Input::fp8_group && form_.k % spec.block_columns != 0) {
       return no("found K = " + std::to_string(form_.k) + ", expected a multiple of " +
                 std::to_string(spec.block_columns));
     }
-    if (spec.codes == Codes::int4 && form_.scale_columns > 1 && form_.scale_width % 32 != 0) {
+    if (form_.has(kOrder)) {
+      return no("columns have groups of their own (\"" + std::string(spec.names[kOrder]) +
+                "\"), which a product of quantized activations doesn't have");
+    }
+    if (spec.codes != Codes::e2m1 && form_.scale_columns > 1 && form_.scale_width % 32 != 0) {
       return no("found groups of " + std::to_string(form_.scale_width) +
                 " columns, expected a multiple of 32");
     }
@@ -247,40 +328,6 @@ class Finder {
   Form form_;
 };
 
-const char* name_of(Codes codes) {
-  return codes == Codes::e4m3   ? "fp8"
-         : codes == Codes::int8 ? "int8"
-         : codes == Codes::e2m1 ? "nvfp4"
-                                : "int4";
-}
-
-const char* name_of(Scale scale) {
-  return scale == Scale::tensor    ? "tensor"
-         : scale == Scale::channel ? "channel"
-         : scale == Scale::block   ? "block"
-                                   : "group";
-}
-
-const char* name_of(Input input) {
-  switch (input) {
-    case Input::none:
-      return "weight_only";
-    case Input::fp8_token:
-      return "fp8_token";
-    case Input::fp8_fixed:
-      return "fp8_static";
-    case Input::fp8_group:
-      return "fp8_group";
-    case Input::int8_token:
-      return "int8_token";
-    case Input::int8_fixed:
-      return "int8_static";
-    case Input::nvfp4:
-      return "nvfp4";
-  }
-  return "";
-}
-
 }  // namespace
 
 uint32_t Form::stored_index(Which which) const {
@@ -296,13 +343,13 @@ std::optional<Form> find_form(const Spec& spec, const Layer& layer, NoForm& inst
 bool agree_on_input(const Form& form, sdk::Plan& out, NoForm& instead) {
   if (form.decodes || form.parts.size() == form.groups) return true;
   bool all_there = true;
-  for (const Which which : {kInput, kPre}) {
+  for (const Which which : {kInput, kPre, kOrder}) {
     for (size_t i = 0; i < form.parts.size() && form.has(which); ++i) {
       all_there = out.needs_value(form.tensor(i, which)) && all_there;
     }
   }
   if (!all_there) return true;  // the host asks again
-  for (const Which which : {kInput, kPre}) {
+  for (const Which which : {kInput, kPre, kOrder}) {
     if (!form.has(which)) continue;
     std::vector<const Tensor*> first(form.groups, nullptr);
     for (size_t i = 0; i < form.parts.size(); ++i) {
@@ -315,11 +362,6 @@ bool agree_on_input(const Form& form, sdk::Plan& out, NoForm& instead) {
     }
   }
   return true;
-}
-
-std::string kernel_name(const Form& form) {
-  return std::string(name_of(form.spec.codes)) + "_" + name_of(form.spec.scale) + "_" +
-         name_of(form.spec.input);
 }
 
 }  // namespace loadstone::common::scaled

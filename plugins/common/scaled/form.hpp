@@ -5,12 +5,17 @@
 // Per part (N rows, K columns; names are the dialect's):
 //   weight        e4m3: F8_E4M3 [N, K]   int8: I8 [N, K]   e2m1: U8 [N, K/2], even column low
 //                 int4: U8 or I8 [N/2, K], row 2i low, row 2i+1 high, two's complement
+//                 words: I32 [N, ceil(K·bits/32)], unsigned codes along K, see
+//                 numerics/packed_ints.hpp; K is the second value of "weight_shape" (I64 [2])
 //   weight_scale  tensor: one value      channel: [N] or [N, 1]
 //                 block: [ceil(N/bn), ceil(K/bk)], axes of 1 between them allowed
 //                 group: [N, K/group]; F8_E4M3 for e2m1
 //   global        one value: e2m1 alone, see numerics/nvfp4.hpp
 //   input_scale   one value: activations with a fixed scale
 //   pre_scale     [K]: multiplies the activation, whose dtype the product is rounded to
+//   zero_point    z of (q - z)·scale, one a scale.  int8: I8    words: I32 [ceil(N·bits/32),
+//                 columns], codes along N; without one z = 2^(bits-1)
+//   g_idx         I32 [K]: the group of each column; without one column / group
 // Scales but e2m1's are F32, BF16 or F16. Source: numeric-definitions, sections 5, 6 and 10.
 #pragma once
 
@@ -19,15 +24,16 @@
 
 #include "common/layer/matrices.hpp"
 #include "common/numerics/nvfp4.hpp"
+#include "common/numerics/packed_ints.hpp"
 
 namespace loadstone::common::scaled {
 
-enum class Codes { e4m3, int8, e2m1, int4 };
+enum class Codes { e4m3, int8, e2m1, int4, words };
 enum class Scale { tensor, channel, block, group };
 enum class Input { none, fp8_token, fp8_fixed, fp8_group, int8_token, int8_fixed, nvfp4 };
 
 /// Indices of what a part holds.
-enum Which : uint32_t { kWeight, kScale, kGlobal, kInput, kPre, kWhichCount };
+enum Which : uint32_t { kWeight, kScale, kGlobal, kInput, kPre, kZero, kOrder, kWhichCount };
 
 struct Spec {
   std::string method;  // for words: "modelopt"
@@ -36,14 +42,19 @@ struct Spec {
   Input input = Input::none;
   uint64_t block_rows = 0, block_columns = 0;  // block
   uint64_t group = 0;                          // group: columns as declared; 0: as stored
+  uint32_t bits = 8;                           // of int8's and words' codes: 1 to 8
+  bool signed_scales = false;                  // integers whose scales may be negative
   Nvfp4Order order = Nvfp4Order::multiplied;   // of the global scale, and of the input's
-  // Names in the file; null: there is none. pre_scale may be absent where named.
-  const char* names[kWhichCount] = {"weight", "weight_scale", nullptr, nullptr, nullptr};
+  bool needs_order = false;                    // g_idx must be there
+  // Names in the file; null: there is none. pre_scale and g_idx may be absent where named.
+  const char* names[kWhichCount] = {"weight", "weight_scale"};
+  const char* shape_name = nullptr;  // words: of the tensor with N and K
 };
 
 struct PartForm : MatrixPart {
   std::optional<sdk::Tensor> tensors[kWhichCount];
   uint64_t block_begin = 0, block_count = 0;  // block: rows of scales among the stored ones
+  uint64_t zero_begin = 0, zero_count = 0;    // words: rows of zero points likewise
 };
 
 struct Form {
@@ -54,25 +65,38 @@ struct Form {
   uint64_t scale_columns = 1;   // scales of a row
   uint64_t scale_width = 0;     // columns that share one: K, the block's or the group's
   uint64_t block_total = 0;     // block: stored rows of scales
+  uint64_t zero_total = 0;      // words: stored rows of zero points
   std::vector<PartForm> parts;  // sorted as the layer's
 
   uint64_t rows() const { return n * groups; }
   bool has(Which which) const { return parts[0].tensors[which].has_value(); }
   /// Bytes of one row of the file's weight tensor, and how many rows of the matrix it holds.
-  uint64_t row_nbytes() const { return spec.codes == Codes::e2m1 ? k / 2 : k; }
+  uint64_t row_nbytes() const {
+    if (spec.codes == Codes::words) return packed_words(k, spec.bits) * sizeof(uint32_t);
+    return spec.codes == Codes::e2m1 ? k / 2 : k;
+  }
   uint64_t rows_a_row() const { return spec.codes == Codes::int4 ? 2 : 1; }
   /// Index of a stored tensor.
   uint32_t stored_index(Which which) const;
   const sdk::Tensor& tensor(size_t part, Which which) const { return *parts[part].tensors[which]; }
   bool weight_only() const { return spec.input == Input::none; }
+  /// Row of scales (and of int8's zero points) that row `row` of a part uses.
+  uint64_t scale_row(uint64_t row) const {
+    if (spec.scale == Scale::tensor) return 0;
+    return spec.scale == Scale::block ? row / spec.block_rows : row;
+  }
 };
+
+/// Whether the values that say K are there; asks `out` for them otherwise.
+bool knows_width(const Spec& spec, const sdk::Layer& layer, sdk::Plan& out);
 
 /// The form, or the verdict instead. Errors (thrown): LS_INVALID_CHECKPOINT for scales that are
 /// missing, of a wrong shape or dtype.
 std::optional<Form> find_form(const Spec& spec, const sdk::Layer& layer, NoForm& instead);
 
-/// Parts of one group that have different input scales can't share an activation: false with a
-/// split, once the values are there; asks `out` for them before.
+/// Parts of one group that have different input scales can't share an activation, nor parts of
+/// different column orders a layer: false with a split, once the values are there; asks `out` for
+/// them before.
 bool agree_on_input(const Form& form, sdk::Plan& out, NoForm& instead);
 
 /// Where one part's bytes of one tensor lie, in the file's tensor and in the stored one.

@@ -10,8 +10,17 @@ namespace loadstone::common::scaled {
 namespace {
 
 uint64_t item_of(const sdk::Tensor& tensor) {
-  return tensor.dtype == LS_DTYPE_F8_E4M3 ? 1 : float_nbytes(tensor.dtype);
+  if (tensor.dtype == LS_DTYPE_F8_E4M3 || tensor.dtype == LS_DTYPE_I8) return 1;
+  return tensor.dtype == LS_DTYPE_I32 ? sizeof(int32_t) : float_nbytes(tensor.dtype);
 }
+
+/// What lies beside every scale, one by one.
+bool as_scale(const Form& form, Which which) {
+  return which == kScale || (which == kZero && form.spec.codes != Codes::words);
+}
+
+/// What all columns of a group's matrix have one value of.
+bool of_columns(Which which) { return which == kPre || which == kOrder; }
 
 Cut rows_cut(uint64_t row_nbytes, uint64_t src, uint64_t dst, uint64_t rows) {
   return {src * row_nbytes, dst * row_nbytes, rows * row_nbytes, row_nbytes, rows};
@@ -21,16 +30,17 @@ Cut whole_cut(uint64_t nbytes, uint64_t index) { return {0, index * nbytes, nbyt
 
 std::vector<uint64_t> stored_shape(const Form& form, Which which) {
   std::vector<uint64_t> out;
-  const bool by_part =
-      which == kGlobal || which == kInput || (which == kScale && form.spec.scale == Scale::tensor);
+  const bool by_part = which == kGlobal || which == kInput ||
+                       (as_scale(form, which) && form.spec.scale == Scale::tensor);
   if (by_part) return {form.parts.size()};
-  if (which == kScale && form.spec.scale == Scale::block) {
+  if (as_scale(form, which) && form.spec.scale == Scale::block) {
     return {form.block_total, form.scale_columns};
   }
+  if (which == kZero && !as_scale(form, which)) return {form.zero_total, form.scale_columns};
   if (form.groups > 1) out.push_back(form.groups);
-  if (which == kPre) {
+  if (of_columns(which)) {
     out.push_back(form.k);
-  } else if (which == kScale) {
+  } else if (as_scale(form, which)) {
     out.insert(out.end(), {form.n, form.scale_columns});
   } else {
     out.insert(out.end(), {form.n / form.rows_a_row(), form.row_nbytes()});
@@ -38,9 +48,9 @@ std::vector<uint64_t> stored_shape(const Form& form, Which which) {
   return out;
 }
 
-/// The first part of a group carries the group's smoothing scale.
+/// The first part of a group carries what the group's columns have.
 bool carries(const Form& form, size_t index, Which which) {
-  if (which != kPre) return true;
+  if (!of_columns(which)) return true;
   for (size_t i = 0; i < index; ++i) {
     if (form.parts[i].part.group == form.parts[index].part.group) return false;
   }
@@ -62,7 +72,7 @@ void plan_stored(const Form& form, sdk::Plan& out) {
       ls_identity identity = sdk::make<ls_identity>();
       identity.stored = form.stored_index(which);
       identity.tensor = tensor.index;
-      identity.checked = 1;
+      identity.checked = which == kZero ? 0 : 1;  // any zero point is one
       identity.rows = cut.rows == 0 ? 1 : cut.rows;
       identity.row_nbytes = identity.src_stride = identity.dst_stride = cut.row_nbytes;
       identity.src_offset = cut.src_offset;
@@ -88,7 +98,7 @@ void plan_decode(const Form& form, const sdk::Layer& layer, sdk::Plan& out) {
     source.row_begin = own.part.file_begin / form.rows_a_row();
     source.row_count = own.rows() / form.rows_a_row();
     source.granule = 1;
-    for (const Which which : {kScale, kGlobal, kPre}) {
+    for (const Which which : {kScale, kGlobal, kPre, kZero, kOrder}) {
       if (form.has(which)) out.resident(form.tensor(part, which), which * form.parts.size() + part);
     }
     if (form.has(kInput)) out.unused(form.tensor(part, kInput), "activations are not quantized");
@@ -98,11 +108,27 @@ void plan_decode(const Form& form, const sdk::Layer& layer, sdk::Plan& out) {
       decode_scratch_nbytes(form);
 }
 
+constexpr uint32_t kShapeAlone = UINT32_MAX;  // N and K of packed words: nothing stored holds them
+
 struct Saved {
   ls_stored shape;
   uint32_t part = 0, stored = 0;
   Cut cut;
 };
+
+Saved saved_shape(const Form& form, size_t part) {
+  Saved out;
+  out.shape = sdk::make<ls_stored>();
+  out.shape.name = form.spec.shape_name;
+  out.shape.dtype = LS_DTYPE_I64;
+  out.shape.rank = 1;
+  std::fill(out.shape.shape, out.shape.shape + LS_MAX_RANK, uint64_t{1});
+  out.shape.shape[0] = 2;
+  out.part = static_cast<uint32_t>(part);
+  out.stored = kShapeAlone;
+  out.cut.nbytes = 2 * sizeof(uint64_t);
+  return out;
+}
 
 std::vector<Saved> saved_tensors(const Form& form) {
   std::vector<Saved> out;
@@ -123,6 +149,7 @@ std::vector<Saved> saved_tensors(const Form& form) {
       saved.stored = form.stored_index(which);
       out.push_back(saved);
     }
+    if (form.spec.codes == Codes::words) out.push_back(saved_shape(form, part));
   }
   return out;
 }
@@ -147,6 +174,41 @@ double input_error(const Form& form) {
   return std::numeric_limits<double>::infinity();  // a fixed scale may cut anything
 }
 
+const char* name_of(Codes codes) {
+  return codes == Codes::e4m3   ? "fp8"
+         : codes == Codes::int8 ? "int8"
+         : codes == Codes::e2m1 ? "nvfp4"
+         : codes == Codes::int4 ? "int4"
+                                : "packed_int";
+}
+
+const char* name_of(Scale scale) {
+  return scale == Scale::tensor    ? "tensor"
+         : scale == Scale::channel ? "channel"
+         : scale == Scale::block   ? "block"
+                                   : "group";
+}
+
+const char* name_of(Input input) {
+  switch (input) {
+    case Input::none:
+      return "weight_only";
+    case Input::fp8_token:
+      return "fp8_token";
+    case Input::fp8_fixed:
+      return "fp8_static";
+    case Input::fp8_group:
+      return "fp8_group";
+    case Input::int8_token:
+      return "int8_token";
+    case Input::int8_fixed:
+      return "int8_static";
+    case Input::nvfp4:
+      return "nvfp4";
+  }
+  return "";
+}
+
 }  // namespace
 
 Cut cut_of(const Form& form, size_t index, Which which) {
@@ -157,9 +219,12 @@ Cut cut_of(const Form& form, size_t index, Which which) {
     return rows_cut(form.row_nbytes(), begin / pair, part.row_begin / pair, part.rows() / pair);
   }
   const uint64_t item = item_of(form.tensor(index, which));
-  if (which == kPre) return whole_cut(form.k * item, part.part.group);
-  if (which != kScale || form.spec.scale == Scale::tensor) return whole_cut(item, index);
+  if (of_columns(which)) return whole_cut(form.k * item, part.part.group);
   const uint64_t row = form.scale_columns * item;
+  if (which == kZero && !as_scale(form, which)) {
+    return rows_cut(row, begin * form.spec.bits / 32, part.zero_begin, part.zero_count);
+  }
+  if (!as_scale(form, which) || form.spec.scale == Scale::tensor) return whole_cut(item, index);
   if (form.spec.scale == Scale::block) {
     return rows_cut(row, begin / form.spec.block_rows, part.block_begin, part.block_count);
   }
@@ -177,6 +242,12 @@ void plan(const Form& form, const sdk::Layer& layer, sdk::Plan& out) {
   out.work().in = form.k;
 }
 
+std::string kernel_name(const Form& form) {
+  std::string codes = name_of(form.spec.codes);
+  if (form.spec.codes == Codes::words) codes += std::to_string(form.spec.bits);
+  return codes + "_" + name_of(form.spec.scale) + "_" + name_of(form.spec.input);
+}
+
 void save_layer(const Form& form, ls_sink* sink) {
   for (const Saved& one : saved_tensors(form)) {
     sdk::check_host(sdk::host().save_tensor(sink, &one.shape, one.part), "save_tensor");
@@ -190,8 +261,14 @@ void save_read(const Form& form, const sdk::Buffers& stored, uint64_t index, uin
       nbytes > all[index].cut.nbytes - offset) {
     sdk::fail(LS_INVALID_ARGUMENT, "saved tensor read out of range");
   }
-  const auto* from = static_cast<const char*>(stored.raw(all[index].stored).at);
-  std::memcpy(out, from + all[index].cut.dst_offset + offset, nbytes);
+  const Saved& one = all[index];
+  if (one.stored == kShapeAlone) {
+    const uint64_t shape[] = {form.parts[one.part].rows(), form.k};
+    std::memcpy(out, reinterpret_cast<const char*>(shape) + offset, nbytes);
+    return;
+  }
+  const auto* from = static_cast<const char*>(stored.raw(one.stored).at);
+  std::memcpy(out, from + one.cut.dst_offset + offset, nbytes);
 }
 
 }  // namespace loadstone::common::scaled

@@ -18,37 +18,40 @@ float value_at(const sdk::Tensor& tensor, const char* from, uint64_t index) {
   return out;
 }
 
-/// The signed value of a nibble.
-float int4_value(uint8_t byte, uint64_t row) {
-  const int nibble = byte >> (row % 2 * 4) & 15;
-  return static_cast<float>(nibble >= 8 ? nibble - 16 : nibble);
-}
-
-/// Whether any of the codes of columns [begin, end) of the row isn't zero.
-bool any_code(const Form& form, uint64_t row, const uint8_t* codes, uint64_t begin, uint64_t end) {
-  for (uint64_t i = begin; i < end; ++i) {
-    switch (form.spec.codes) {
-      case Codes::e4m3:
-        if ((codes[i] & 0x7f) != 0) return true;
-        break;
-      case Codes::int8:
-        if (codes[i] != 0) return true;
-        break;
-      case Codes::e2m1:
-        if ((codes[i / 2] >> (i % 2 * 4) & 7) != 0) return true;
-        break;
-      case Codes::int4:
-        if (int4_value(codes[i], row) != 0.0f) return true;
-        break;
+/// Whether any code of the columns under scale `column` means something else than 0.
+bool any_code(const Form& form, const PartView& view, uint64_t row, const uint8_t* codes,
+              uint64_t column) {
+  const uint64_t begin = view.order != nullptr ? 0 : column * form.scale_width;
+  const uint64_t end = view.order != nullptr ? form.k : std::min(form.k, begin + form.scale_width);
+  const auto is_its = [&](uint64_t i) {
+    return view.order == nullptr || static_cast<uint64_t>(view.order[i]) == column;
+  };
+  if (form.spec.codes == Codes::e4m3 || form.spec.codes == Codes::e2m1) {
+    const bool pairs = form.spec.codes == Codes::e2m1;
+    for (uint64_t i = begin; i < end; ++i) {
+      if ((pairs ? codes[i / 2] >> (i % 2 * 4) & 7 : codes[i] & 0x7f) != 0) return true;
+    }
+    return false;
+  }
+  float levels[32];
+  for (uint64_t at = begin / 32 * 32; at < end; at += 32) {
+    const uint64_t count = std::min<uint64_t>(32, form.k - at);
+    level_row(form, view, row, codes, at, count, levels);
+    for (uint64_t i = std::max(at, begin); i < std::min(at + count, end); ++i) {
+      if (levels[i - at] != 0.0f && is_its(i)) return true;
     }
   }
   return false;
 }
 
-PartView view_of(const Form& form, size_t part, const char* scales, const char* global,
-                 const char* pre) {
+/// `at(which)`: the part's first byte of what it has, else null.
+template <typename At>
+PartView view_of(const Form& form, size_t part, const At& at) {
   PartView out;
-  out.scales = scales;
+  out.scales = at(kScale);
+  out.zeros = at(kZero);
+  out.order = reinterpret_cast<const int32_t*>(at(kOrder));
+  const char *global = at(kGlobal), *pre = at(kPre);
   if (global != nullptr) out.global = value_at(form.tensor(part, kGlobal), global, 0);
   if (pre != nullptr) {
     out.pre.resize(form.k);
@@ -69,34 +72,9 @@ std::vector<PartView> stored_views(const Form& form, const sdk::Buffers& stored)
   };
   std::vector<PartView> out;
   for (size_t i = 0; i < form.parts.size(); ++i) {
-    out.push_back(view_of(form, i, at(i, kScale), at(i, kGlobal), at(i, kPre)));
+    out.push_back(view_of(form, i, [&](Which which) { return at(i, which); }));
   }
   return out;
-}
-
-void dequantize_row(const Form& form, const PartView& view, uint64_t row, const uint8_t* codes,
-                    float* out) {
-  const sdk::Tensor& scale = form.tensor(0, kScale);
-  if (form.spec.codes == Codes::e2m1) {
-    const auto* scales = reinterpret_cast<const uint8_t*>(view.scales);
-    return nvfp4_dequantize(form.spec.order, codes, scales + row * form.scale_columns, view.global,
-                            out, form.k, form.scale_width);
-  }
-  const uint64_t scale_row = form.spec.scale == Scale::tensor  ? 0
-                             : form.spec.scale == Scale::block ? row / form.spec.block_rows
-                                                               : row;
-  for (uint64_t c = 0; c < form.scale_columns; ++c) {
-    const uint64_t begin = c * form.scale_width;
-    const uint64_t count = std::min(form.scale_width, form.k - begin);
-    const float s = value_at(scale, view.scales, scale_row * form.scale_columns + c);
-    if (form.spec.codes == Codes::e4m3) {
-      fp8_dequantize(codes + begin, s, out + begin, count);
-    } else if (form.spec.codes == Codes::int8) {
-      int8_dequantize(reinterpret_cast<const int8_t*>(codes) + begin, s, out + begin, count);
-    } else {
-      for (uint64_t i = begin; i < begin + count; ++i) out[i] = int4_value(codes[i], row) * s;
-    }
-  }
 }
 
 void dequantize(const Form& form, const sdk::Layer& layer, const sdk::Rows& rows) {
@@ -137,6 +115,8 @@ void Session::feed(const sdk::Piece& piece) {
     const uint64_t row = piece.row_begin() + r;
     if (which == kWeight) {
       check_codes(part, static_cast<const uint8_t*>(piece.row(r)), row);
+    } else if (which == kOrder) {
+      check_order(part, piece.row(r));
     } else {
       const uint64_t columns = which == kPre ? form_.k : which == kScale ? form_.scale_columns : 1;
       check_scales(part, which, piece.row(r), columns, row * columns);
@@ -183,11 +163,26 @@ void Session::read_residents() {
       if (whole(which) == nullptr) continue;
       check_scales(form_.parts[part], which, whole(which), which == kPre ? form_.k : 1, 0);
     }
-    views_[part] = view_of(form_, part, scales, whole(kGlobal), whole(kPre));
+    if (whole(kOrder) != nullptr) check_order(form_.parts[part], whole(kOrder));
+    views_[part] = view_of(form_, part, [&](Which which) -> const char* {
+      if (whole(which) == nullptr) return nullptr;
+      return whole(which) + cut_of(form_, part, which).src_offset;
+    });
   }
 }
 
 void Session::check_codes(const PartForm& part, const uint8_t* codes, uint64_t row) const {
+  if (form_.spec.codes == Codes::int8 && form_.spec.bits < 8) {
+    const int low = -(1 << (form_.spec.bits - 1));
+    for (uint64_t i = 0; i < form_.k; ++i) {
+      const int code = static_cast<int8_t>(codes[i]);
+      if (code >= low && code < -low) continue;
+      sdk::fail(LS_INVALID_CHECKPOINT, "code rejected: " + full_name(part.part, part.weight) +
+                                           ": found " + std::to_string(code) + " at row " +
+                                           std::to_string(row) + ", expected " +
+                                           std::to_string(low) + " to " + std::to_string(-low - 1));
+    }
+  }
   if (form_.spec.codes != Codes::e4m3) return;
   uint8_t top = 0;
   for (uint64_t i = 0; i < form_.k; ++i) top = std::max<uint8_t>(top, codes[i] & 0x7f);
@@ -207,37 +202,46 @@ void Session::check_scales(const PartForm& part, Which which, const void* from, 
   for (uint64_t i = 0; i < count; ++i) {
     const float value = values[i];
     if (value == 0.0f && !positive) any_zero_ = true;
-    if (is_finite(value) && (positive ? value > 0.0f : !(value < 0.0f))) continue;
+    const bool signed_scale = which == kScale && form_.spec.signed_scales;
+    if (is_finite(value) && (positive ? value > 0.0f : signed_scale || !(value < 0.0f))) continue;
     const char* found = value != value      ? "NaN"
                         : !is_finite(value) ? "infinity"
                         : value == 0.0f     ? "0"
                                             : "a negative value";
     sdk::fail(LS_INVALID_CHECKPOINT, "scale rejected: " + full_name(part.part, tensor) +
                                          ": found " + found + " at index " +
-                                         std::to_string(first + i) + ", expected finite and " +
-                                         (positive ? "more than 0" : "at least 0"));
+                                         std::to_string(first + i) + ", expected finite" +
+                                         (positive       ? " and more than 0"
+                                          : signed_scale ? ""
+                                                         : " and at least 0"));
+  }
+}
+
+void Session::check_order(const PartForm& part, const void* from) const {
+  const auto* groups = static_cast<const int32_t*>(from);
+  for (uint64_t i = 0; i < form_.k; ++i) {
+    if (groups[i] >= 0 && static_cast<uint64_t>(groups[i]) < form_.scale_columns) continue;
+    sdk::fail(LS_INVALID_CHECKPOINT,
+              "group index out of range: " + full_name(part.part, *part.tensors[kOrder]) +
+                  ": found " + std::to_string(groups[i]) + " at column " + std::to_string(i) +
+                  ", expected 0 to " + std::to_string(form_.scale_columns - 1));
   }
 }
 
 void Session::check_zeros(size_t index, const PartView& view, uint64_t row,
                           const uint8_t* codes) const {
   const PartForm& part = form_.parts[index];
-  if (view.global == 0.0f && any_code(form_, row, codes, 0, form_.k)) {
-    refuse_zero_scale(part, *part.tensors[kGlobal], row);
+  for (uint64_t c = 0; view.global == 0.0f && c < form_.scale_columns; ++c) {
+    if (any_code(form_, view, row, codes, c)) refuse_zero_scale(part, *part.tensors[kGlobal], row);
   }
-  const uint64_t scale_row = form_.spec.scale == Scale::tensor  ? 0
-                             : form_.spec.scale == Scale::block ? row / form_.spec.block_rows
-                                                                : row;
+  const uint64_t scale_row = form_.scale_row(row);
   const sdk::Tensor& scale = *part.tensors[kScale];
   for (uint64_t c = 0; c < form_.scale_columns; ++c) {
     const uint64_t at = scale_row * form_.scale_columns + c;
     const bool zero = scale.dtype == LS_DTYPE_F8_E4M3
                           ? (static_cast<uint8_t>(view.scales[at]) & 0x7f) == 0
                           : value_at(scale, view.scales, at) == 0.0f;
-    const uint64_t begin = c * form_.scale_width;
-    if (zero && any_code(form_, row, codes, begin, std::min(form_.k, begin + form_.scale_width))) {
-      refuse_zero_scale(part, scale, row);
-    }
+    if (zero && any_code(form_, view, row, codes, c)) refuse_zero_scale(part, scale, row);
   }
 }
 

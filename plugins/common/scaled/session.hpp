@@ -13,13 +13,20 @@ uint64_t decode_scratch_nbytes(const Form& form);
 
 /// What a row of one part needs beside its codes.
 struct PartView {
-  const char* scales = nullptr;  // of the part's first row, as in the file
+  const char* scales = nullptr;    // of the part's first row, as in the file
+  const char* zeros = nullptr;     // likewise; null: none
+  const int32_t* order = nullptr;  // group of each column; null: in order
   float global = 1.0f;
   std::vector<float> pre;  // empty: none
 };
 
 /// The views of all parts over stored tensors.
 std::vector<PartView> stored_views(const Form& form, const sdk::Buffers& stored);
+
+/// Levels q - z of columns [begin, begin+count) of a row of int8, int4 or words codes: exact, as
+/// floats. `codes` as for dequantize_row; `begin` a multiple of 32.
+void level_row(const Form& form, const PartView& view, uint64_t row, const uint8_t* codes,
+               uint64_t begin, uint64_t count, float* out);
 
 /// Row `row` of the part from the bytes that hold it (int4: those of its pair), without pre_scale.
 void dequantize_row(const Form& form, const PartView& view, uint64_t row, const uint8_t* codes,
@@ -28,8 +35,9 @@ void dequantize_row(const Form& form, const PartView& view, uint64_t row, const 
 /// ls_rows as the interface wants it: folded with pre_scale, or raw with it beside.
 void dequantize(const Form& form, const sdk::Layer& layer, const sdk::Rows& rows);
 
-/// Errors (thrown): LS_INVALID_CHECKPOINT for codes that are NaN, scales that are NaN, infinite or
-/// negative, scales of 0 over codes that aren't, input and smoothing scales that aren't positive.
+/// Errors (thrown): LS_INVALID_CHECKPOINT for codes that are NaN or wider than their bits, scales
+/// that are NaN, infinite or (unless Spec allows it) negative, scales of 0 over codes that aren't,
+/// input and smoothing scales that aren't positive, groups of columns that don't exist.
 class Session {
  public:
   Session(Form form, const sdk::Layer& layer, const sdk::Begin& begin);
@@ -41,6 +49,7 @@ class Session {
   void check_codes(const PartForm& part, const uint8_t* codes, uint64_t row) const;
   void check_scales(const PartForm& part, Which which, const void* from, uint64_t count,
                     uint64_t first);
+  void check_order(const PartForm& part, const void* from) const;
   void check_zeros(size_t part, const PartView& view, uint64_t row, const uint8_t* codes) const;
   void decode(const sdk::Piece& piece, size_t part) const;
 
