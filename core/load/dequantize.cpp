@@ -249,6 +249,7 @@ Result<DequantizeReport> dequantize(std::shared_ptr<const formats::Checkpoint> c
   load_options.dtype = DType::F32;  // of what a method can only decode
   load_options.repack = false;
   load_options.apart = true;
+  load_options.as_stored = true;
   LS_TRY(plan::Plan plan,
          plan::make_plan(std::move(checkpoint), std::move(graph), {}, registry, {}, load_options));
   LS_TRY(DequantizeReport report, Writing(plan, options, control).run());

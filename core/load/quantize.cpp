@@ -301,6 +301,7 @@ Result<QuantizeReport> quantize(std::shared_ptr<const formats::Checkpoint> check
   LS_CHECK(check_apart(*checkpoint, options.output));
   plan::LoadOptions load_options;
   load_options.repack = false;
+  load_options.as_stored = true;
   LS_TRY(plan::Plan plan, plan::make_plan(std::move(checkpoint), std::move(graph), quantization,
                                           registry, {}, load_options));
   LS_TRY(std::vector<SavedComponent> saved, list_saved(plan));

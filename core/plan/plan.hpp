@@ -44,7 +44,8 @@ struct LoadOptions {
   std::map<std::string, std::string> place;  // component → target, else the plan's
   std::map<std::string, uint32_t> device_sm;  // of targets "cuda:N" that are here
   bool repack = true;                         // kernels' own layouts; false: canonical tensors stay
-  bool apart = false;  // parts of fused layers become layers of their own (dequantize)
+  bool apart = false;      // parts of fused layers become layers of their own (dequantize)
+  bool as_stored = false;  // rows in the file's order, not the family's (dequantize, quantize)
 };
 
 /// A tensor of the loaded model. `offset` lies inside its component's slab.
