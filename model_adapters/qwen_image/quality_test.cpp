@@ -78,6 +78,7 @@ constexpr uint64_t kSeedSteps[] = {0, 100, 200, 300};
 struct Method {
   const char* band;
   const char* quantization;
+  bool written = false;  // by `loadstone quantize`, and loaded again
 };
 
 // Every step of a picture here: activations stay e4m3 throughout.
@@ -99,8 +100,8 @@ constexpr Method kMethods[] = {
     // Layers that it can't do are kept, because told to.
     {"mxfp4_dualscale",
      R"({"method": "mxfp4_dualscale", "num_bf16_fallback_layers": 0, "on_unsupported": "keep"})"},
-    {"gguf_q8_0", R"({"method": "gguf", "type": "Q8_0"})"},
-    {"gguf_q4_0", R"({"method": "gguf", "type": "Q4_0"})"},
+    {"gguf_q8_0", R"({"method": "gguf", "type": "Q8_0"})", true},
+    {"gguf_q4_0", R"({"method": "gguf", "type": "Q4_0"})", true},
 };
 
 struct Drawn {
@@ -120,12 +121,23 @@ class QwenImageQuality : public ::testing::Test {
     return path;
   }
 
-  static runtime::Pipeline open(const std::string& quantization) {
-    auto model = testing::open_model(LOADSTONE_SOURCE_DIR "/examples/models/emoji", quantization);
+  static runtime::Pipeline open(const std::string& quantization, bool written = false) {
+    std::string path = LOADSTONE_SOURCE_DIR "/examples/models/emoji";
+    if (written) path = write(path, quantization);
+    auto model = testing::open_model(path, written ? "null" : quantization);
     EXPECT_TRUE(model.ok()) << model.error().text();
     auto pipeline = runtime::Pipeline::open(*model, {.threads = 1});
     EXPECT_TRUE(pipeline.ok()) << pipeline.error().text();
     return std::move(pipeline).value();
+  }
+
+  static std::string write(const std::string& model, const std::string& quantization) {
+    const std::string output = (folder() / "written").string();
+    const std::string command = std::string(LOADSTONE_BINARY_DIR "/bin/loadstone quantize ") +
+                                model + " --quantization '" + quantization + "' --output " +
+                                output + " --overwrite > /dev/null";
+    EXPECT_EQ(std::system(command.c_str()), 0) << command;
+    return output;
   }
 
   static Drawn draw(runtime::Pipeline& pipeline, const Case& item, uint64_t seed) {
@@ -166,7 +178,7 @@ TEST_P(QwenImageQualityOf, StaysInItsBand) {
   const fs::path path = testing::shared_folder() / "reference/emoji-quality-bands.md";
   LS_NEEDS(path);
   const auto band = read_bands(path).at(GetParam().band);
-  runtime::Pipeline pipeline = open(GetParam().quantization);
+  runtime::Pipeline pipeline = open(GetParam().quantization, GetParam().written);
   const std::vector<Drawn> drawn = draw_all(pipeline);
   double psnr = 0;
   for (size_t i = 0; i < drawn.size(); ++i) {
