@@ -185,13 +185,8 @@ std::vector<Pattern> patterns_of(const std::string& excluded) {
   const std::string text(middle);
   if (text.empty()) return {{LS_STYLE_GLOB, "*"}};
   if (text.find_first_of("*?[") == std::string::npos) {
-    const uint32_t style = before && after ? LS_STYLE_SEGMENTS
-                           : before        ? LS_STYLE_SUFFIX
-                           : after         ? LS_STYLE_PREFIX
-                                           : LS_STYLE_EXACT;
-    std::vector<Pattern> out = {{style, text}};
-    if (style == LS_STYLE_PREFIX || style == LS_STYLE_SUFFIX) out.push_back({LS_STYLE_EXACT, text});
-    return out;
+    if (before && after) return {{LS_STYLE_SEGMENTS, text}};
+    return {{before ? LS_STYLE_SUFFIX : LS_STYLE_PREFIX, text}, {LS_STYLE_EXACT, text}};
   }
   std::vector<Pattern> out = {{LS_STYLE_GLOB, text}};
   if (after) out.push_back({LS_STYLE_GLOB, text + ".*"});
@@ -220,12 +215,39 @@ const char* excluded_by(const std::vector<std::string>& excluded, const sdk::Lay
   };
   if (const char* own = named(layer.path())) return own;
   const char* first = nullptr;
+  std::string missing;
   for (uint64_t i = 0; i < layer.part_count(); ++i) {
-    const char* part = named(layer.part(i).path());
-    if (part == nullptr) return nullptr;
+    const std::string path(layer.part(i).path());
+    const char* part = named(path);
     if (first == nullptr) first = part;
+    if (part == nullptr) missing += (missing.empty() ? "" : " and ") + quoted(path);
+  }
+  if (first != nullptr && !missing.empty()) {
+    sdk::fail(LS_INVALID_CONFIG, "exclude_modules names part of a fused layer: found " +
+                                     quoted(first) + ", expected " + missing + " too");
   }
   return first;
+}
+
+bool left_out(const Config& config, const sdk::Layer& layer) {
+  if (config.setting.algorithm != Algorithm::mixed || config.algorithm_name.empty()) return false;
+  std::optional<Setting> first;
+  std::string listed, missing;
+  for (uint64_t i = 0; i < layer.part_count(); ++i) {
+    const std::string path(layer.part(i).path());
+    auto own = config.of(path);
+    if (!own) own = config.of(std::string(layer.path()));
+    std::string& names = own ? listed : missing;
+    names += (names.empty() ? "" : " and ") + quoted(path);
+    if (!own) continue;
+    if (first && !(*first == *own)) {
+      refuse("quantized_layers", "different settings for " + listed,
+             "equal ones, since " + std::string(layer.path()) + " fuses them");
+    }
+    first = own;
+  }
+  if (first && !missing.empty()) refuse("quantized_layers", listed, missing + " too");
+  return !first;
 }
 
 }  // namespace loadstone::modelopt

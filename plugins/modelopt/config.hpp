@@ -56,9 +56,9 @@ struct Config {
 /// Errors (thrown): LS_INVALID_CONFIG naming the field.
 Config configure(const sdk::Values& values);
 
-/// A pattern of exclude_modules as the host's styles. ModelOpt writes whole names, and "name*" for
-/// a module with all below it: stars at either end reach up to a dot, so that "layers.1*" leaves
-/// layers.10 alone and "*proj*" is the component "proj", never a part of one.
+/// A pattern of exclude_modules as the host's styles. A name is that module with all below it;
+/// ModelOpt writes "name*" for the same. Stars at either end reach up to a dot, so that
+/// "layers.1*" leaves layers.10 alone and "*proj*" is the component "proj", never a part of one.
 struct Pattern {
   uint32_t style;
   std::string text;
@@ -66,7 +66,11 @@ struct Pattern {
 std::vector<Pattern> patterns_of(const std::string& excluded);
 
 /// The entry of `excluded` that leaves out the layer, by its own name or by those of all its parts,
-/// or null.
+/// or null. Errors (thrown): LS_INVALID_CONFIG when only some of its parts are named.
 const char* excluded_by(const std::vector<std::string>& excluded, const sdk::Layer& layer);
+
+/// Whether quantized_layers leaves the layer out. Errors (thrown): LS_INVALID_CONFIG when it lists
+/// some of the parts only, or parts with different settings.
+bool left_out(const Config& config, const sdk::Layer& layer);
 
 }  // namespace loadstone::modelopt

@@ -71,7 +71,8 @@ struct ModelOpt {
 
   static const char* ignored(const Config& config, const sdk::Layer& layer) {
     if (const char* entry = sdk::ignored_by(config.ignored_layers, layer)) return entry;
-    return excluded_by(config.excluded, layer);
+    if (const char* entry = excluded_by(config.excluded, layer)) return entry;
+    return left_out(config, layer) ? "quantized_layers" : nullptr;
   }
 
   static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target&,

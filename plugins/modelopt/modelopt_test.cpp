@@ -146,5 +146,69 @@ TEST_F(ModelOpt, PlainWeightsAreNotQuantizedHere) {
             "found plain weights, expected FP8: ModelOpt checkpoints are read, not made");
 }
 
+TestLayer fused(const std::string& path, const std::vector<std::string>& parts) {
+  TestLayer out;
+  out.path = path;
+  out.out = 4 * parts.size();
+  out.in = 32;
+  for (size_t i = 0; i < parts.size(); ++i) out.part(parts[i], 4 * i, 4);
+  return out;
+}
+
+TEST_F(ModelOpt, ExcludedModulesEndAtDots) {
+  struct Case {
+    const char *entry, *path;
+    bool excluded;
+  };
+  const Case cases[] = {
+      {"proj_out", "proj_out", true},
+      {"proj_out", "single_blocks.0.proj_out", false},
+      {"blocks.1", "blocks.1.attn.to_out.0", true},
+      {"blocks.1", "blocks.10.attn.to_out.0", false},
+      {"blocks.1*", "blocks.1.attn.to_out.0", true},
+      {"blocks.1*", "blocks.10.attn.to_out.0", false},
+      {"img_mlp", "blocks.0.img_mlp.net.2", false},
+      {"*img_mlp*", "blocks.0.img_mlp.net.2", true},
+      {"*mlp*", "blocks.0.img_mlp.net.2", false},
+      {"*.net.2", "blocks.0.img_mlp.net.2", true},
+      {"re:.*mlp", "blocks.0.mlp", false},
+  };
+  for (const Case& one : cases) {
+    driver.configure({{"quant_algo", "FP8"}, {"ignore", Json::array({one.entry})}});
+    TestLayer layer = fused(one.path, {one.path});
+    EXPECT_EQ(driver.ignored(layer), one.excluded ? one.entry : "") << one.entry << one.path;
+  }
+}
+
+TEST_F(ModelOpt, ExcludedPartsMustBeAllOfAFusedLayer) {
+  TestLayer qkv = fused("attn.to_qkv", {"attn.to_q", "attn.to_k", "attn.to_v"});
+  driver.configure({{"quant_algo", "FP8"}, {"exclude_modules", Json::array({"attn.to_q"})}});
+  EXPECT_EQ(refusal([&] { driver.ignored(qkv); }),
+            "exclude_modules names part of a fused layer: found \"attn.to_q\", expected "
+            "\"attn.to_k\" and \"attn.to_v\" too");
+  driver.configure({{"quant_algo", "FP8"}, {"exclude_modules", {"*to_q", "*to_k", "*to_v"}}});
+  EXPECT_EQ(driver.ignored(qkv), "*to_q");
+}
+
+TEST_F(ModelOpt, QuantizedLayersCoverAFusedLayerAlikeOrNotAtAll) {
+  TestLayer qkv = fused("attn.to_qkv", {"attn.to_q", "attn.to_k", "attn.to_v"});
+  const Json fp8 = {{"quant_algo", "FP8"}};
+  const auto with = [&](const Json& layers) {
+    driver.configure({{"quant_algo", "MIXED_PRECISION"}, {"quantized_layers", layers}});
+  };
+  with({{"mlp", fp8}});
+  EXPECT_EQ(driver.ignored(qkv), "quantized_layers");
+  with({{"attn", fp8}});
+  EXPECT_EQ(driver.ignored(qkv), "");
+  with({{"attn.to_q", fp8}});
+  EXPECT_EQ(refusal([&] { driver.ignored(qkv); }),
+            "quantized_layers rejected: found \"attn.to_q\", expected \"attn.to_k\" and "
+            "\"attn.to_v\" too");
+  with({{"attn.to_q", fp8}, {"attn.to_k", {{"quant_algo", "NVFP4"}}}, {"attn.to_v", fp8}});
+  EXPECT_EQ(refusal([&] { driver.ignored(qkv); }),
+            "quantized_layers rejected: found different settings for \"attn.to_q\" and "
+            "\"attn.to_k\", expected equal ones, since attn.to_qkv fuses them");
+}
+
 }  // namespace
 }  // namespace loadstone::modelopt

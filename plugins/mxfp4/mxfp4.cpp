@@ -163,6 +163,12 @@ struct Mxfp4DualScale : common::mx::Method {
     return out;
   }
 
+  static const char* ignored(const Config& config, const sdk::Layer& layer) {
+    if (const char* entry = common::mx::Method::ignored(config, layer)) return entry;
+    const bool leads = !config.serialized && common::mx::is_leading(config, layer);
+    return leads ? "num_bf16_fallback_layers" : nullptr;
+  }
+
   static void read_declaration(const sdk::Node& node, uint64_t, sdk::Declaration& out) {
     common::read_declared(node, kDualFields, "is_checkpoint_serialized", out);
   }

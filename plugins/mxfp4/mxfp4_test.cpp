@@ -121,12 +121,15 @@ TEST_F(Mxfp4, LeadingBlocksAreKeptWhenQuantizedHere) {
   TestLayer layer = floats(4, 512);  // of block 3
   dual.configure(Json::object());
   EXPECT_EQ(dual.plan(layer).work.verdict, uint32_t{LS_VERDICT_KEEP});
-  EXPECT_EQ(dual.plan(layer).reason, "block 3 of the leading 5 (num_bf16_fallback_layers)");
+  EXPECT_EQ(dual.plan(layer).reason, "one of the leading 5 blocks (num_bf16_fallback_layers)");
+  EXPECT_EQ(dual.ignored(layer), "num_bf16_fallback_layers");
   dual.configure({{"num_bf16_fallback_layers", 3}});
   EXPECT_EQ(dual.plan(layer).work.verdict, uint32_t{LS_VERDICT_QUANTIZE});
+  EXPECT_EQ(dual.ignored(layer), "");
   TestLayer outside = floats(4, 512);
   outside.path = "proj_out";
   dual.configure(Json::object());
+  EXPECT_EQ(dual.ignored(outside), "");
   EXPECT_EQ(dual.plan(outside).work.verdict, uint32_t{LS_VERDICT_QUANTIZE});
   TestLayer serialized = stored(4, 512, true);
   dual.configure({{"is_checkpoint_serialized", true}, {"num_bf16_fallback_layers", 5}});

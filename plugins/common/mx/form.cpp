@@ -9,6 +9,21 @@
 namespace loadstone::common::mx {
 namespace {
 
+/// The first number among the path's segments: "transformer_blocks.3.attn.to_q" is block 3; -1:
+/// none.
+int64_t block_index(std::string_view path) {
+  for (size_t at = 0; at < path.size();) {
+    const size_t end = std::min(path.find('.', at), path.size());
+    const std::string_view segment = path.substr(at, end - at);
+    const bool digits =
+        !segment.empty() && segment.size() < 10 &&
+        std::all_of(segment.begin(), segment.end(), [](char c) { return c >= '0' && c <= '9'; });
+    if (digits) return std::stoll(std::string(segment));
+    at = end + 1;
+  }
+  return -1;
+}
+
 using sdk::Layer;
 using sdk::Tensor;
 
@@ -44,10 +59,11 @@ class Finder {
       rules = {kCodes4, "U8, F8_E4M3, BF16, F16 or F32", keep};
       rules.other_name = "weight_packed";
     }
+    if (std::string_view(config_.names.weight) != "weight") rules.other_name = config_.names.weight;
     std::vector<MatrixPart> found;
     if (!find_matrices(layer_, rules, found, instead_)) return false;
     for (size_t i = 0; i < found.size(); ++i) {
-      form_.parts.push_back(PartForm{found[i], layer_.find(i, "weight_scale"), {}, {}});
+      form_.parts.push_back(PartForm{found[i], layer_.find(i, config_.names.scale), {}, {}});
     }
     return true;
   }
@@ -107,31 +123,15 @@ class Finder {
           LS_VERDICT_UNSUPPORTED,
           std::string(config_.method) + " quantizes the activations of a product; this is none");
     }
-    if (const int64_t block = block_index(); block >= 0 && block < config_.leading_blocks) {
-      return no(LS_VERDICT_KEEP, "block " + std::to_string(block) + " of the leading " +
-                                     std::to_string(config_.leading_blocks) +
-                                     " (num_bf16_fallback_layers)");
+    if (is_leading(config_, layer_)) {
+      return no(LS_VERDICT_KEEP, "one of the leading " + std::to_string(config_.leading_blocks) +
+                                     " blocks (num_bf16_fallback_layers)");
     }
     if (!check_weights()) return false;
     if (std::string why = why_width_unfit(); !why.empty()) {
       return no(LS_VERDICT_UNSUPPORTED, std::move(why));
     }
     return true;
-  }
-
-  /// The first number among the path's segments: "transformer_blocks.3.attn.to_q" is block 3.
-  int64_t block_index() const {
-    const std::string_view path = layer_.path();
-    for (size_t at = 0; at < path.size();) {
-      const size_t end = std::min(path.find('.', at), path.size());
-      const std::string_view segment = path.substr(at, end - at);
-      const bool digits =
-          !segment.empty() && segment.size() < 10 &&
-          std::all_of(segment.begin(), segment.end(), [](char c) { return c >= '0' && c <= '9'; });
-      if (digits) return std::stoll(std::string(segment));
-      at = end + 1;
-    }
-    return -1;
   }
 
   // ---- serialized weights ----
@@ -145,7 +145,7 @@ class Finder {
     for (size_t i = 0; i < form_.parts.size(); ++i) {
       find_scale(form_.parts[i]);
       find_outer(i, form_.parts[i]);
-      if (!e4m3()) find_mul(i, form_.parts[i]);
+      if (!e4m3() || config_.smooths) find_mul(i, form_.parts[i]);
     }
     form_.has_mul = form_.parts[0].mul.has_value();
     for (const PartForm& part : form_.parts) {
@@ -154,7 +154,7 @@ class Finder {
       }
     }
     form_.decodes = layer_.wants_decode() || !layer_.is_matrix();
-    form_.weight_only = layer_.kind() == LS_KIND_GATHER;
+    form_.weight_only = config_.weights_only || layer_.kind() == LS_KIND_GATHER;
     return true;
   }
 
@@ -167,8 +167,8 @@ class Finder {
     const uint64_t rows = part.part.file_total, columns = form_.scale_columns();
     if (!part.scale) {
       refuse((std::string(config_.method) + " weight has no scale").c_str(), part.weight,
-             found_beside(layer_, part.weight) + ", expected \"weight_scale\" as U8 " +
-                 dims(rows, columns));
+             found_beside(layer_, part.weight) + ", expected \"" + config_.names.scale +
+                 "\" as U8 " + dims(rows, columns));
     }
     const Tensor& scale = *part.scale;
     if (scale.dtype != LS_DTYPE_U8 && scale.dtype != LS_DTYPE_F8_E8M0) {
@@ -183,18 +183,21 @@ class Finder {
   }
 
   void find_outer(size_t index, PartForm& part) const {
-    part.outer = layer_.find(index, "weight_dual_scale");
+    part.outer = layer_.find(index, config_.names.outer);
     const uint64_t rows = part.part.file_total, columns = form_.k / kDualGroup;
     const std::string shape = "[" + std::to_string(rows) + ", " + std::to_string(columns) + ", 1]";
     if (!form_.dual) {
       if (!part.outer) return;
       refuse("scale of another method", *part.outer,
-             "found it beside a single scale; did you mean method: mxfp4_dualscale?");
+             std::string("found it beside a single scale") +
+                 (std::string_view(config_.method) == "mxfp4"
+                      ? "; did you mean method: mxfp4_dualscale?"
+                      : ", expected none"));
     }
     if (!part.outer) {
-      refuse(
-          "mxfp4_dualscale weight has no outer scale", part.weight,
-          found_beside(layer_, part.weight) + ", expected \"weight_dual_scale\" as F32 " + shape);
+      refuse((std::string(config_.method) + " weight has no outer scale").c_str(), part.weight,
+             found_beside(layer_, part.weight) + ", expected \"" + config_.names.outer +
+                 "\" as F32 " + shape);
     }
     const Tensor& outer = *part.outer;
     if (!outer.is_float()) {
@@ -210,12 +213,12 @@ class Finder {
   }
 
   void find_mul(size_t index, PartForm& part) const {
-    part.mul = layer_.find(index, "mul_scale");
+    part.mul = layer_.find(index, config_.names.mul);
     if (!part.mul) {
       if (!config_.require_mul_scale) return;
       refuse("smoothing scale missing", part.weight,
-             found_beside(layer_, part.weight) + ", expected \"mul_scale\" as F32 [" +
-                 std::to_string(form_.k) + "] (require_smooth_scale)");
+             found_beside(layer_, part.weight) + ", expected \"" + config_.names.mul +
+                 "\" as F32 [" + std::to_string(form_.k) + "] (require_smooth_scale)");
     }
     const Tensor& mul = *part.mul;
     if (!mul.is_float()) {
@@ -245,6 +248,11 @@ class Finder {
 };
 
 }  // namespace
+
+bool is_leading(const Config& config, const sdk::Layer& layer) {
+  const int64_t block = block_index(layer.path());
+  return block >= 0 && block < config.leading_blocks;
+}
 
 std::optional<Form> find_form(const Config& config, const Layer& layer, NoForm& instead) {
   return Finder(config, layer, instead).run();

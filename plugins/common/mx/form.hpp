@@ -9,7 +9,9 @@
 //   weight_packed     another name of packed e2m1 codes
 //   weight_scale      U8 or F8_E8M0 [N, ceil(K/32)]
 //   weight_dual_scale F32, BF16, F16 [N, K/512, 1] or [N, K/512]: dual scale only, required there
-//   mul_scale         F32, BF16, F16 [K]: e2m1 only; multiplies the activation
+//   mul_scale         F32, BF16, F16 [K]: e2m1, or where the dialect has it; multiplies the
+//                     activation
+// Names are the dialect's.
 // Stored: weight F8_E4M3 [N, K] or U8 [N, K/2]; weight_scale U8; weight_dual_scale F32 [N, K/512,
 // 1]; mul_scale F32 [K]. Source: numeric-definitions, section 4; tool-formats, sections 1, 6 and 9.
 #pragma once
@@ -22,12 +24,24 @@
 
 namespace loadstone::common::mx {
 
+/// Names of a part's tensors.
+struct Names {
+  const char* weight = "weight";
+  const char* scale = "weight_scale";
+  const char* outer = "weight_dual_scale";
+  const char* mul = "mul_scale";
+};
+
 struct Config {
   const char* method = "";  // for words: "mxfp4"
+  Names names;
+  bool smooths = false;  // e4m3 weights may have a mul_scale too
   MxElement element = MxElement::e4m3;
   MxRule rule = MxRule::ocp;  // of weights quantized here and of activations of the same element
   bool dual = false;
   bool serialized = false;
+  bool weights_only = false;          // serialized weights under activations that stay as they are
+  const char* codes_name = "weight";  // under which packed codes are saved
   bool require_mul_scale = false;
   int64_t leading_blocks = 0;            // kept, when quantized here
   std::vector<std::string> w4a8_layers;  // sorted
@@ -66,6 +80,9 @@ struct Form {
   uint32_t outer_index() const { return 2; }
   uint32_t mul_index() const { return dual ? 3 : 2; }
 };
+
+/// Whether the layer lies in one of the leading blocks that weights quantized here leave alone.
+bool is_leading(const Config& config, const sdk::Layer& layer);
 
 /// The form, or the verdict instead. Errors (thrown): LS_INVALID_CHECKPOINT for scales that are
 /// missing, of a wrong shape or dtype, or of another method.

@@ -1,6 +1,7 @@
 // Test side only: declarations as JSON, handed to read_declaration, and what it declares.
 #pragma once
 
+#include <fnmatch.h>
 #include <regex.h>
 
 #include <deque>
@@ -72,6 +73,8 @@ struct Declared {
       return module.size() > pattern.size() && module.ends_with("." + pattern);
     }
     if (style == LS_STYLE_REGEX) return regex_search(pattern, module) == 1;
+    if (style == LS_STYLE_GLOB) return ::fnmatch(pattern.c_str(), module.c_str(), 0) == 0;
+    if (style == LS_STYLE_SEGMENTS) return sdk::segments_match(pattern, module);
     return style == LS_STYLE_PREFIX && module.starts_with(pattern + ".");
   }
 };
@@ -161,7 +164,7 @@ inline void lend_declarations(ls_host& host) {
     return LS_OK;
   };
   host.match = [](uint32_t style, const char* pattern, const char* text) -> int32_t {
-    if (style != LS_STYLE_REGEX) return -LS_UNSUPPORTED;
+    if (style != LS_STYLE_REGEX) return Declared::matches(pattern, style, text) ? 1 : 0;
     const int found = regex_search(pattern, text);
     return found < 0 ? -LS_INVALID_CONFIG : found;
   };
