@@ -1,13 +1,16 @@
 // The C++ wrapper of the plugin interface: a class with static functions becomes a method.
 //
+// clang-format off
 //   struct MyMethod {
 //     static constexpr const char* kName = "mine";
 //     static constexpr const char* kSummary = "one line";
 //     static constexpr ls_field kFields[] = {sdk::integer_field("bits", "…", "8", 2, 8)}; optional
-//     static constexpr ls_claim kClaims[] = {sdk::claim("quantization_config", "mine")}; optional
-//     static constexpr const char* kAliases[] = {"my_method"}; optional static constexpr bool kCuda
-//     = true;    apply runs on CUDA too                         optional static constexpr bool
-//     kSaves = false;  no serialized form                             optional
+//     static constexpr ls_claim kClaims[] = {sdk::claim("quantization_config", "mine")};  optional
+//     static constexpr const char* kAliases[] = {"my_method"};    optional
+//     static constexpr bool kCuda = true;                         optional: apply runs on CUDA too
+//     static constexpr bool kSaves = false;                       optional: no serialized form
+//     static constexpr bool kDecodes = true;                      optional: plan() answers layers
+//                                                                 that wants_decode() itself
 //
 //     struct Config {…};                                          default: empty
 //     static Config configure(const sdk::Values&);                default: Config{}
@@ -28,8 +31,7 @@
 //     static void repack(const Config&, const sdk::Layer&, uint64_t wish, bool inverse,
 //                        const ls_buffer& canonical, const ls_buffer& packed, void* stream);
 //
-//     struct Bound {                                              default: dequantize + host
-//     product
+//     struct Bound {                                    default: dequantize and the host's product
 //       Bound(const Config&, const sdk::Binding&);
 //       uint32_t variant(const ls_step&) const;                   default: 0
 //       void sizes(uint32_t variant, uint64_t m, ls_sizes&) const;
@@ -43,6 +45,7 @@
 //     static std::string declaration(const Config&);              default: name and fields as JSON
 //   };
 //   LOADSTONE_PLUGIN("my_plugin", "1.0.0", "MIT", MyMethod)
+// clang-format on
 //
 // Inside, throw sdk::Failure (sdk::fail); every exception becomes a status and a text at the
 // boundary, bad_alloc LS_RESOURCE. Incoming structs are copied to this header's size, zero-filled.
