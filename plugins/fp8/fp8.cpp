@@ -10,6 +10,10 @@
 #include "fp8/declared.hpp"
 #include "fp8/saving.hpp"
 #include "fp8/session.hpp"
+#if defined(LOADSTONE_CUDA)
+#include "common/cuda/either.hpp"
+#include "fp8/device.hpp"
+#endif
 
 namespace loadstone::fp8 {
 namespace {
@@ -52,7 +56,12 @@ constexpr double kRoundingError = 0.036;
 struct Fp8 {
   using Config = fp8::Config;
   using Session = fp8::Session;
+#if defined(LOADSTONE_CUDA)
+  using Bound = common::cuda::EitherBound<fp8::Bound, DeviceBound>;
+  static constexpr bool kCuda = true;
+#else
   using Bound = fp8::Bound;
+#endif
 
   static constexpr const char* kName = "fp8";
   static constexpr const char* kSummary = "weights and activations in 8-bit floats (e4m3), W8A8";
@@ -76,11 +85,14 @@ struct Fp8 {
     return sdk::ignored_by(config.ignored_layers, layer);
   }
 
-  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target&,
-                   sdk::Plan& out) {
+  static void plan(const Config& config, const sdk::Layer& layer,
+                   [[maybe_unused]] const sdk::Target& target, sdk::Plan& out) {
     common::NoForm instead;
-    const auto form = find_form(config, layer, instead);
+    auto form = find_form(config, layer, instead);
     if (!form) return instead.answer(out);
+#if defined(LOADSTONE_CUDA)
+    if (target.cuda() && !fit_device(target, *form, instead)) return instead.answer(out);
+#endif
     if (form->decodes) {
       plan_decode(*form, layer, out);
     } else if (form->serialized()) {
@@ -88,6 +100,12 @@ struct Fp8 {
     } else {
       plan_online(*form, layer, out);
     }
+#if defined(LOADSTONE_CUDA)
+    if (target.cuda() && !form->decodes) {
+      out.quantize(device_kernel_name(*form));
+      out.reason(device_reason(*form));
+    }
+#endif
     name_unused(*form, layer, out);
   }
 

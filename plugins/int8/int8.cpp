@@ -11,6 +11,11 @@
 #include "common/numerics/floats.hpp"
 #include "int8/bound.hpp"
 #include "int8/session.hpp"
+#if defined(LOADSTONE_CUDA)
+#include "common/cuda/either.hpp"
+#include "common/cuda/target.hpp"
+#include "int8/device.hpp"
+#endif
 
 namespace loadstone::int8 {
 namespace {
@@ -30,7 +35,12 @@ constexpr double kRoundingError = 0.51 / 127.0;  // half a step of the largest v
 struct Int8 {
   using Config = int8::Config;
   using Session = int8::Session;
+#if defined(LOADSTONE_CUDA)
+  using Bound = common::cuda::EitherBound<int8::Bound, DeviceBound>;
+  static constexpr bool kCuda = true;
+#else
   using Bound = int8::Bound;
+#endif
 
   static constexpr const char* kName = "int8";
   static constexpr const char* kSummary = "weights and activations as 8-bit integers, W8A8";
@@ -50,8 +60,8 @@ struct Int8 {
     return sdk::ignored_by(config.ignored_layers, layer);
   }
 
-  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target&,
-                   sdk::Plan& out) {
+  static void plan(const Config& config, const sdk::Layer& layer,
+                   [[maybe_unused]] const sdk::Target& target, sdk::Plan& out) {
     common::NoForm instead;
     const auto form = find_form(config, layer, instead);
     if (!form) return instead.answer(out);
@@ -72,6 +82,13 @@ struct Int8 {
       }
     }
     set_work(*form, out);
+#if defined(LOADSTONE_CUDA)
+    if (target.cuda() && !form->decodes) {
+      if (!common::cuda::takes(kName, target, form->groups, instead)) return instead.answer(out);
+      out.quantize(device_kernel_name(*form));
+      out.reason(device_reason(*form));
+    }
+#endif
   }
 
   static void dequantize(const Config& config, const sdk::Layer& layer, const sdk::Rows& rows) {

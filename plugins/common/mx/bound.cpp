@@ -63,15 +63,15 @@ void Bound::set_keys() {
   }
 }
 
-uint32_t Bound::variant(const ls_step& step) const {
-  if (form_.element == MxElement::e4m3 || form_.weight_only) return 0;
-  if (form_.w4a8) return 1;
-  if (config_.w4a8_steps.empty()) return 0;
+uint32_t variant_of(const Config& config, const Form& form, const ls_step& step) {
+  if (form.element == MxElement::e4m3 || form.weight_only) return 0;
+  if (form.w4a8) return 1;
+  if (config.w4a8_steps.empty()) return 0;
   if (step.count == 0) {
     sdk::fail(LS_INVALID_ARGUMENT,
               "w4a8_fallback_steps needs the denoising step, and this run has none");
   }
-  const bool listed = std::binary_search(config_.w4a8_steps.begin(), config_.w4a8_steps.end(),
+  const bool listed = std::binary_search(config.w4a8_steps.begin(), config.w4a8_steps.end(),
                                          static_cast<int64_t>(step.index));
   return listed ? 1 : 0;
 }

@@ -8,11 +8,14 @@
 
 namespace loadstone::common::mx {
 
+/// 0: the activation has the weight's element; 1: e4m3 over e2m1 weights (W4A8). Errors (thrown):
+/// LS_INVALID_ARGUMENT where steps decide and the run has none.
+uint32_t variant_of(const Config& config, const Form& form, const ls_step& step);
+
 class Bound {
  public:
   Bound(const Config& config, const sdk::Binding& binding);
-  /// 0: the activation has the weight's element; 1: e4m3 over e2m1 weights (W4A8).
-  uint32_t variant(const ls_step& step) const;
+  uint32_t variant(const ls_step& step) const { return variant_of(config_, form_, step); }
   void sizes(uint32_t variant, uint64_t m, ls_sizes& out) const;
   void prepare(const ls_apply& call) const;
   void apply(const ls_apply& call) const;

@@ -4,13 +4,22 @@
 
 #include "common/mx/bound.hpp"
 #include "common/mx/saving.hpp"
+#if defined(LOADSTONE_CUDA)
+#include "common/cuda/either.hpp"
+#include "common/mx/device.hpp"
+#endif
 
 namespace loadstone::common::mx {
 
 struct Method {
   using Config = mx::Config;
   using Session = mx::Session;
+#if defined(LOADSTONE_CUDA)
+  using Bound = cuda::EitherBound<mx::Bound, DeviceBound>;
+  static constexpr bool kCuda = true;
+#else
   using Bound = mx::Bound;
+#endif
 
   static constexpr bool kDecodes = true;
 
@@ -18,12 +27,21 @@ struct Method {
     return sdk::ignored_by(config.ignored_layers, layer);
   }
 
-  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target&,
-                   sdk::Plan& out) {
+  static void plan(const Config& config, const sdk::Layer& layer,
+                   [[maybe_unused]] const sdk::Target& target, sdk::Plan& out) {
     NoForm instead;
     const auto form = find_form(config, layer, instead);
     if (!form || !agree_on_mul(*form, out, instead)) return instead.answer(out);
+#if defined(LOADSTONE_CUDA)
+    if (target.cuda() && !fit_device(config, target, *form, instead)) return instead.answer(out);
+#endif
     mx::plan(config, *form, layer, out);
+#if defined(LOADSTONE_CUDA)
+    if (target.cuda() && !form->decodes) {
+      out.quantize(device_kernel_name(config, *form));
+      out.reason("values are exact in bf16: decoded there, products in bf16");
+    }
+#endif
   }
 
   static void dequantize(const Config& config, const sdk::Layer& layer, const sdk::Rows& rows) {

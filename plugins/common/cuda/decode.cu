@@ -1,0 +1,158 @@
+#include "common/cuda/decode.hpp"
+#include "common/cuda/types.cuh"
+
+namespace loadstone::common::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kVector = 16;  // codes a thread
+
+__device__ float e2m1_value(uint32_t code) {
+  // 0, .5, 1, 1.5, 2, 3, 4, 6: exponent and mantissa bits moved to float32's places.
+  const uint32_t low = code & 7u;
+  const float value = low == 0   ? 0.0f
+                      : low == 1 ? 0.5f
+                                 : __uint_as_float((126u + (low >> 1)) << 23 | (low & 1u) << 22);
+  return code & 8u ? -value : value;
+}
+
+template <CodeKind K>
+__device__ float code_value(const uint8_t* row, uint64_t column) {
+  if constexpr (K == CodeKind::e2m1) {
+    return e2m1_value(row[column / 2] >> (column % 2 * 4) & 15u);
+  } else if constexpr (K == CodeKind::int8) {
+    return static_cast<float>(static_cast<int8_t>(row[column]));
+  } else if constexpr (K == CodeKind::e5m2) {
+    return e5m2_value(row[column]);
+  } else {
+    return e4m3_value(row[column]);
+  }
+}
+
+__device__ float scale_value(const CodedMatrix& w, uint64_t index) {
+  if (w.scale_kind == ScaleKind::e8m0) {
+    return e8m0_value(static_cast<const uint8_t*>(w.scales)[index]);
+  }
+  return static_cast<const float*>(w.scales)[index];
+}
+
+/// One run of kVector columns of one row.
+template <CodeKind K, typename T>
+__device__ void decode_run(const CodedMatrix& w, uint64_t row, uint64_t column, T* out,
+                           bool packed) {
+  const uint8_t* codes = w.codes + row * (K == CodeKind::e2m1 ? w.k / 2 : w.k);
+  const uint64_t scales = w.map.scale_row(row) * w.scale_columns;
+  constexpr int kBytes = K == CodeKind::e2m1 ? kVector / 2 : kVector;
+  if (packed) {  // whole, aligned, one scale
+    const uint64_t at = K == CodeKind::e2m1 ? column / 2 : column;
+    const auto read = *reinterpret_cast<const Pack<uint8_t, kBytes>*>(codes + at);
+    const float scale = scale_value(w, scales + column / w.scale_width);
+    Pack<T, kVector> made;
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) {
+      made.at[i] = from_float<T>(code_value<K>(read.at, i) * scale);
+    }
+    *reinterpret_cast<Pack<T, kVector>*>(out) = made;
+    return;
+  }
+  for (int i = 0; i < kVector && column + i < w.k; ++i) {
+    const float scale = scale_value(w, scales + (column + i) / w.scale_width);
+    out[i] = from_float<T>(code_value<K>(codes, column + i) * scale);
+  }
+}
+
+template <CodeKind K, typename T>
+__global__ void __launch_bounds__(kThreads)
+    decode_kernel(const __grid_constant__ CodedMatrix w, uint64_t begin, uint64_t count, T* out,
+                  bool packed) {
+  const uint64_t runs = (w.k + kVector - 1) / kVector;
+  const uint64_t index = blockIdx.x * uint64_t{kThreads} + threadIdx.x;
+  if (index >= count * runs) return;
+  const uint64_t row = index / runs, column = index % runs * kVector;
+  decode_run<K>(w, begin + row, column, out + row * w.k + column, packed);
+}
+
+template <CodeKind K, typename T>
+__global__ void __launch_bounds__(kThreads)
+    gather_kernel(const __grid_constant__ CodedMatrix w, const int64_t* ids, uint64_t id_stride,
+                  T* out, uint64_t stride) {
+  const uint64_t line = blockIdx.x;
+  const int64_t row = ids[line * id_stride];
+  const bool inside = row >= 0 && static_cast<uint64_t>(row) < w.n;
+  for (uint64_t c = threadIdx.x * uint64_t{kVector}; c < w.k; c += uint64_t{kThreads} * kVector) {
+    T* to = out + line * stride + c;
+    if (inside) {
+      decode_run<K>(w, static_cast<uint64_t>(row), c, to, false);
+    } else {
+      for (int i = 0; i < kVector && c + i < w.k; ++i) to[i] = from_float<T>(not_a_number());
+    }
+  }
+}
+
+__global__ void __launch_bounds__(kThreads)
+    expand_kernel(const float* scales, const __grid_constant__ ScaleMap map, uint64_t columns,
+                  float* out, uint64_t total) {
+  const uint64_t i = blockIdx.x * uint64_t{kThreads} + threadIdx.x;
+  if (i >= total) return;
+  out[i] = scales[map.scale_row(i / columns) * columns + i % columns];
+}
+
+template <typename Body>
+cudaError_t with_kind(CodeKind kind, const Body& body) {
+  switch (kind) {
+    case CodeKind::e4m3:
+      return body.template operator()<CodeKind::e4m3>();
+    case CodeKind::e5m2:
+      return body.template operator()<CodeKind::e5m2>();
+    case CodeKind::int8:
+      return body.template operator()<CodeKind::int8>();
+    default:
+      return body.template operator()<CodeKind::e2m1>();
+  }
+}
+
+}  // namespace
+
+cudaError_t decode_rows(const CodedMatrix& w, uint64_t begin, uint64_t count, void* out,
+                        uint32_t dtype, cudaStream_t stream) {
+  if (count == 0) return cudaSuccess;
+  return with_float(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const uint64_t code_bytes = w.kind == CodeKind::e2m1 ? kVector / 2 : kVector;
+    const bool packed = w.k % kVector == 0 && w.scale_width % kVector == 0 &&
+                        reinterpret_cast<uintptr_t>(w.codes) % code_bytes == 0 &&
+                        reinterpret_cast<uintptr_t>(out) % (kVector * sizeof(T)) == 0;
+    const uint64_t runs = count * ((w.k + kVector - 1) / kVector);
+    const auto grid = static_cast<unsigned>((runs + kThreads - 1) / kThreads);
+    return with_kind(w.kind, [&]<CodeKind K>() {
+      decode_kernel<K, T>
+          <<<grid, kThreads, 0, stream>>>(w, begin, count, static_cast<T*>(out), packed);
+      return cudaGetLastError();
+    });
+  });
+}
+
+cudaError_t gather_rows(const CodedMatrix& w, const int64_t* ids, uint64_t id_stride,
+                        uint64_t count, void* out, uint64_t stride, uint32_t dtype,
+                        cudaStream_t stream) {
+  if (count == 0) return cudaSuccess;
+  return with_float(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    return with_kind(w.kind, [&]<CodeKind K>() {
+      gather_kernel<K, T><<<static_cast<unsigned>(count), kThreads, 0, stream>>>(
+          w, ids, id_stride, static_cast<T*>(out), stride);
+      return cudaGetLastError();
+    });
+  });
+}
+
+cudaError_t expand_scales(const float* scales, const ScaleMap& map, uint64_t columns, float* out,
+                          uint64_t n, cudaStream_t stream) {
+  const uint64_t total = n * columns;
+  if (total == 0) return cudaSuccess;
+  expand_kernel<<<static_cast<unsigned>((total + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
+      scales, map, columns, out, total);
+  return cudaGetLastError();
+}
+
+}  // namespace loadstone::common::cuda

@@ -1,0 +1,141 @@
+#include "common/cuda/mx.hpp"
+#include "common/cuda/types.cuh"
+
+namespace loadstone::common::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kVector = 8;  // values a thread where rows are whole groups; four threads a group
+
+__device__ uint32_t exponent_of(float v) { return __float_as_uint(v) >> 23 & 0xffu; }
+__device__ uint32_t fraction_of(float v) { return __float_as_uint(v) & 0x7fffffu; }
+
+template <MxRule R, MxElement E>
+__device__ uint32_t scale_byte(float amax) {
+  if (exponent_of(amax) == 255) return 255;
+  if constexpr (R == MxRule::ocp) {
+    constexpr uint32_t kMaxExponent = E == MxElement::e4m3 ? 8 : 2;
+    const uint32_t e = exponent_of(amax);
+    return e > kMaxExponent ? e - kMaxExponent : 0;
+  } else if constexpr (R == MxRule::uos) {
+    const float p = amax * (1.0f / 7.25f);
+    const uint32_t e = exponent_of(p);
+    return e + (e > 0 && e < 254 && fraction_of(p) > 0 ? 1 : 0);
+  } else {
+    const float s = amax / 448.0f;
+    const uint32_t e = exponent_of(s);
+    if (e == 0) return fraction_of(s) > (1u << 22) ? 1 : 0;
+    return min(e + (fraction_of(s) > 0 ? 1u : 0u), 254u);
+  }
+}
+
+/// Nearest value of e2m1, ties to even, saturating; NaN stays NaN.
+__device__ float e2m1_nearest(float x) {
+  const uint32_t a = magnitude(x);
+  if (a > 0x7f800000u) return x;
+  const float v = fminf(__uint_as_float(a), 6.0f);
+  // Adding 2^23 ulps of the value's binade (at least of [1, 2)) rounds to whole ulps.
+  const float step = v < 2.0f ? 0.5f : v < 4.0f ? 1.0f : 2.0f;
+  const float magic = step * 8388608.0f;
+  return copysignf(v + magic - magic, x);
+}
+
+template <MxElement E>
+__device__ float nearest(float x) {
+  if constexpr (E == MxElement::e4m3) return e4m3_value(e4m3_code(x));
+  return e2m1_nearest(x);
+}
+
+template <typename T>
+__device__ float read(T x, const float* mul, uint64_t column) {
+  if (mul == nullptr) return to_float(x);
+  return to_float(from_float<T>(to_float(x) * to_float(from_float<T>(mul[column]))));
+}
+
+template <MxRule R, MxElement E>
+struct Rounder {
+  float factor, scale;
+  __device__ explicit Rounder(uint32_t amax) {
+    const uint32_t b = scale_byte<R, E>(__uint_as_float(amax));
+    factor = b == 255 ? not_a_number() : e8m0_value(static_cast<uint8_t>(254 - b));
+    scale = e8m0_value(static_cast<uint8_t>(b));
+  }
+  __device__ __nv_bfloat16 operator()(float x) const {
+    return __float2bfloat16_rn(nearest<E>(x * factor) * scale);
+  }
+};
+
+template <typename T, MxRule R, MxElement E>
+__global__ void __launch_bounds__(kThreads) round_whole(const MxRound c) {
+  const uint64_t packs = c.k / kVector;
+  const uint64_t index = blockIdx.x * uint64_t{kThreads} + threadIdx.x;
+  const bool inside = index < c.m * packs;
+  const uint64_t at = inside ? index : 0;
+  const uint64_t row = at / packs, column = at % packs * kVector;
+  const auto held = *reinterpret_cast<const Pack<T, kVector>*>(static_cast<const T*>(c.x) +
+                                                               row * c.stride + column);
+  float x[kVector];
+  uint32_t top = 0;
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    x[i] = read(held.at[i], c.mul, column + i);
+    top = max(top, magnitude(x[i]));
+  }
+  top = max(top, __shfl_xor_sync(0xffffffffu, top, 1));
+  top = max(top, __shfl_xor_sync(0xffffffffu, top, 2));
+  if (!inside) return;
+  const Rounder<R, E> rounder(top);
+  Pack<__nv_bfloat16, kVector> out;
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) out.at[i] = rounder(x[i]);
+  *reinterpret_cast<Pack<__nv_bfloat16, kVector>*>(static_cast<__nv_bfloat16*>(c.values) +
+                                                   row * c.k + column) = out;
+}
+
+/// A warp a group, any width and alignment.
+template <typename T, MxRule R, MxElement E>
+__global__ void __launch_bounds__(kThreads) round_any(const MxRound c) {
+  const uint64_t groups = (c.k + kMxGroup - 1) / kMxGroup;
+  const uint64_t index = (blockIdx.x * uint64_t{kThreads} + threadIdx.x) / 32;
+  if (index >= c.m * groups) return;
+  const uint64_t row = index / groups;
+  const uint64_t column = index % groups * kMxGroup + threadIdx.x % 32;
+  const bool inside = column < c.k;
+  const float x =
+      inside ? read(static_cast<const T*>(c.x)[row * c.stride + column], c.mul, column) : 0.0f;
+  const uint32_t top = __reduce_max_sync(0xffffffffu, magnitude(x));
+  const Rounder<R, E> rounder(top);
+  if (inside) static_cast<__nv_bfloat16*>(c.values)[row * c.k + column] = rounder(x);
+}
+
+template <typename T, MxRule R, MxElement E>
+cudaError_t launch(const MxRound& c) {
+  const bool whole =
+      c.k % kMxGroup == 0 &&
+      (reinterpret_cast<uintptr_t>(c.x) | c.stride * sizeof(T)) % sizeof(Pack<T, kVector>) == 0 &&
+      reinterpret_cast<uintptr_t>(c.values) % 16 == 0;
+  const uint64_t groups = c.m * ((c.k + kMxGroup - 1) / kMxGroup);
+  const uint64_t threads = whole ? groups * (kMxGroup / kVector) : groups * 32;
+  const auto grid = static_cast<unsigned>((threads + kThreads - 1) / kThreads);
+  if (whole) {
+    round_whole<T, R, E><<<grid, kThreads, 0, c.stream>>>(c);
+  } else {
+    round_any<T, R, E><<<grid, kThreads, 0, c.stream>>>(c);
+  }
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t mx_round_rows(const MxRound& call) {
+  if (call.m == 0) return cudaSuccess;
+  return with_float(call.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if (call.rule == MxRule::rceil) return launch<T, MxRule::rceil, MxElement::e4m3>(call);
+    if (call.rule == MxRule::uos) return launch<T, MxRule::uos, MxElement::e2m1>(call);
+    if (call.element == MxElement::e4m3) return launch<T, MxRule::ocp, MxElement::e4m3>(call);
+    return launch<T, MxRule::ocp, MxElement::e2m1>(call);
+  });
+}
+
+}  // namespace loadstone::common::cuda
