@@ -63,10 +63,14 @@ struct Component {
   Node config;             // config.json (null if there is none); of a GGUF set, its metadata
   Node metadata;           // map of header metadata (safetensors `__metadata__`), or null
   std::vector<TensorEntry> tensors;  // by file, then by offset
+  bool gguf = false;                 // they are in GGUF files
   std::vector<Declaration> declarations;
   /// Tensors that the container holds in another shape (a convolution in rows of whole blocks):
   /// index and true shape.
   std::vector<std::pair<uint32_t, std::vector<uint64_t>>> reshaped;
+  /// The base model's component whose place this one's files take (`gguf_model`); null: none. Its
+  /// tensors are described only: their file indices mean nothing here.
+  std::shared_ptr<const Component> replaced;
 
   const TensorEntry* find(std::string_view tensor_name) const;  // linear; index it for many
 };

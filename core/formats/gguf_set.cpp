@@ -47,6 +47,7 @@ Status GgufSetReader::read(const std::string& path, Component& component) {
     }
   }
   for (Part& part : parts) add_part(std::move(part), component);
+  component.gguf = true;
   const bool quantized =
       std::any_of(component.tensors.begin(), component.tensors.end(),
                   [](const TensorEntry& tensor) { return is_ggml(tensor.dtype); });

@@ -3,6 +3,7 @@
 
 #include "base/text.hpp"
 #include "graph/adapter.hpp"
+#include "graph/fit.hpp"
 #include "graph/graph.hpp"
 #include "graph/modules.hpp"
 #include "graph/original_names.hpp"
@@ -276,6 +277,18 @@ class LayerBuilder {
       orders_;  // of each fused layer's parts, as added
 };
 
+/// Holds a component from elsewhere against the base model's that it replaces.
+Status check_against_base(const formats::Component& component, std::span<const Layer> layers,
+                          const AdapterComponent& knowledge, const Adapter& adapter,
+                          const CommonModules& common) {
+  const formats::Component& base = *component.replaced;
+  Graph graph;
+  graph.components.emplace_back();
+  LayerBuilder builder(base, knowledge, common, 0, graph);
+  LS_CHECK(builder.build(split_modules(base, nullptr, adapter.strip)));
+  return check_fit({component, layers}, {base, graph.layers});
+}
+
 GraphComponent describe(const Assignment& one, const Adapter& adapter) {
   GraphComponent out;
   out.name = one.name;
@@ -350,7 +363,16 @@ Result<Graph> build_graph(const formats::Checkpoint& checkpoint, const std::stri
     LayerBuilder builder(component, *one.knowledge, adapters.common, index, graph);
     auto modules =
         split_modules(component, one.tensors ? &*one.tensors : nullptr, found.adapter->strip);
+    const size_t first = graph.layers.size();
     auto status = builder.build(modules);
+    if (component.replaced && component.gguf && one.knowledge->gguf_architecture.empty()) {
+      return no_name_adapter(graph, graph.components.back(), component.source);
+    }
+    if (status.ok() && component.replaced) {
+      const std::span<const Layer> layers(graph.layers);
+      status = check_against_base(component, layers.subspan(first), *one.knowledge, *found.adapter,
+                                  adapters.common);
+    }
     if (!status.ok()) return std::move(status).error().at(checkpoint.path + ": " + one.name);
   }
   for (const Edge& edge : found.adapter->edges) graph.edges.push_back(edge);

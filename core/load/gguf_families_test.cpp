@@ -116,8 +116,25 @@ class GgufFamilies : public ::testing::Test {
       return false;
     }
     const auto now = load(*config);
-    const auto again = load(*loader_->make_config(output));
-    if (now == nullptr || again == nullptr) return true;
+    expect_equal(now, load(*loader_->make_config(output)));
+    expect_equal(now, load(with_file(folder, "transformer", output + "/transformer:" + type)));
+    return true;
+  }
+
+  /// A base model whose component comes from a GGUF file.
+  config::PipelineConfig with_file(const fs::path& base, const std::string& component,
+                                   const std::string& reference) {
+    auto config = loader_->parse_config(
+        "version: 1\nmodel: \"" + base.string() + "\"\nquantization: {" + component +
+            ": {method: gguf, gguf_model: \"" + reference + "\"}}\n",
+        "test.yaml");
+    EXPECT_TRUE(config.ok()) << config.error().text();
+    return *std::move(config);
+  }
+
+  void expect_equal(const std::shared_ptr<const load::LoadedModel>& now,
+                    const std::shared_ptr<const load::LoadedModel>& again) {
+    if (now == nullptr || again == nullptr) return;
     const Modules expected = joined(modules_of(*now), again->plan());
     const Modules found = modules_of(*again);
     EXPECT_EQ(found.size(), expected.size());
@@ -126,7 +143,6 @@ class GgufFamilies : public ::testing::Test {
       EXPECT_TRUE(at != found.end() && at->second == bytes) << name;
     }
     tensors_ += expected.size();
-    return true;
   }
 
   fs::path folder_;

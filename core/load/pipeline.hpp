@@ -12,9 +12,10 @@
 
 namespace loadstone::load {
 
-/// Opens `model:` and puts the parts that `components:` names in the place of its own.
-/// Errors: as open_checkpoint; invalid_config (a component that doesn't exist, a path that holds
-/// several), with the entry's place.
+/// Opens `model:` and puts the parts that `components:` names, and those that come from a GGUF file
+/// by `gguf_model`, in the place of its own.
+/// Errors: as open_checkpoint and find_gguf; invalid_config (a component that doesn't exist, a path
+/// that holds several, a file that is no GGUF), with the entry's place.
 Result<std::shared_ptr<const formats::Checkpoint>> open_model(
     FileSystem& files, const config::PipelineConfig& pipeline);
 

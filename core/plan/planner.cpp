@@ -218,6 +218,8 @@ class Planner {
   void find_idle() {
     for (const auto& [choice, use] : uses_) {
       if (use.kept < use.asked) continue;
+      const Node* file = choice->field("gguf_model");
+      if (file != nullptr && file->is_text()) continue;  // its floats are what was asked for
       const std::string where = choice->mark.text();
       problems_.push_back(Error{
           Code::invalid_config, "method quantizes nothing", where.empty() ? "quantization" : where,
@@ -318,7 +320,8 @@ class Planner {
     for (const graph::LayerTensor& tensor : layer.tensors) {
       if (tensor.part != index) continue;
       out.tensors.push_back({tensor.tensor, 0, 0, tensor.suffix});
-      out.has_bias |= layer.has_bias && tensor.suffix == "bias";
+      const bool bias = tensor.suffix == "bias" || tensor.suffix == "linear.bias";
+      out.has_bias |= layer.has_bias && bias;
     }
     return out;
   }

@@ -44,8 +44,9 @@ std::string place_of(const Mark& mark, const std::string& otherwise) {
   return text.empty() ? otherwise : text;
 }
 
-/// A user's ignore list, compiled once for each choice.
+/// A user's ignore list, compiled once for each choice. `field` is what its method calls it.
 struct IgnoreList {
+  std::string field = "ignored_layers";
   std::vector<Node> entries;
   config::PatternSet patterns;
   std::vector<bool> matched;
@@ -237,14 +238,14 @@ class Router {
     const bool all = std::find(named.begin(), named.end(), false) == named.end();
     if (hits.own.empty() && !all) {
       if (reported_.insert({choice.get(), layer.component, *entry}).second) {
-        problems_.add("ignored_layers names part of a fused layer", text.mark(),
+        problems_.add(list->field + " names part of a fused layer", text.mark(),
                       "found " + quoted(text.raw()) + " for part of " + quoted(layer.path) +
                           ", expected " + missing_parts(names, named) + " too");
       }
       return true;
     }
     out.ignored = text.raw();
-    out.reason = "ignored_layers entry " + quoted(out.ignored);
+    out.reason = list->field + " entry " + quoted(out.ignored);
     out.rule = place_of(text.mark(), out.rule);
     keep_or_decode(layer, names, serialized, out);
     return true;
@@ -277,7 +278,11 @@ class Router {
     auto [found, fresh] = ignore_lists_.emplace(choice.get(), IgnoreList());
     IgnoreList& list = found->second;
     if (fresh) {
-      const Node* entries = choice->field("ignored_layers");
+      const Node* entries = choice->field(list.field);
+      if (const Node* other = choice->field("unquantized_modules")) {  // gguf's word for it
+        list.field = "unquantized_modules";
+        entries = other;
+      }
       if (entries && entries->is_list()) list.entries = entries->items();
       list.matched.assign(list.entries.size(), false);
       for (uint32_t i = 0; i < list.entries.size(); ++i) {
@@ -454,7 +459,7 @@ class Router {
       for (size_t i = 0; i < list.entries.size(); ++i) {
         if (list.matched[i]) continue;
         const Node& entry = list.entries[i];
-        problems_.add("ignored_layers entry matches no layer", entry.mark(),
+        problems_.add(list.field + " entry matches no layer", entry.mark(),
                       "found " + quoted(entry.raw()) + ", expected a layer that " + choice->method +
                           " would quantize",
                       nearest_.to(entry.raw()));

@@ -73,6 +73,11 @@ struct Gguf {
                 "gguf_model: found \"\", expected a file, repo/file.gguf or repo:TYPE");
     }
     if (values.has("type")) out.type = ggml::find_type(values.text("type"));
+    if (out.type != nullptr && values.has("gguf_model")) {
+      sdk::fail(LS_INVALID_CONFIG, "type: found " + std::string(values.text("type")) +
+                                       " beside gguf_model, expected one of them (a file's types "
+                                       "are its own)");
+    }
     return out;
   }
 
