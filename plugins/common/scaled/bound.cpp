@@ -16,18 +16,18 @@
 namespace loadstone::common::scaled {
 namespace {
 
-bool is_int8(Input input) { return input == Input::int8_token || input == Input::int8_fixed; }
+/// One row of the pair that `bytes` hold.
+void int4_decode(const uint8_t* bytes, uint64_t row, int8_t* out, uint64_t n) {
+  const int shift = row % 2 == 0 ? 4 : 0;
+  for (uint64_t i = 0; i < n; ++i) {
+    out[i] = static_cast<int8_t>(static_cast<int8_t>(bytes[i] << shift) >> 4);
+  }
+}
 
 /// Columns that share a product's scale; 0: a row.
 uint64_t product_group(const Form& form) {
   const bool grouped = form.spec.codes != Codes::e2m1 && form.scale_columns > 1;
   return grouped || form.spec.input == Input::fp8_group ? form.scale_width : 0;
-}
-
-float value_of(const sdk::Tensor& tensor, const void* at) {
-  float out = 0;
-  widen(tensor.dtype, at, &out, 1);
-  return out;
 }
 
 float round_to(uint32_t dtype, float value) {
@@ -44,19 +44,25 @@ Bound::Bound(Form form, const sdk::Binding& binding)
       blockwise_(binding.layer.kind(), form_.groups, form_.n, form_.k) {
   first_part_.assign(form_.groups, form_.parts.size());
   for (size_t i = form_.parts.size(); i-- > 0;) first_part_[form_.parts[i].part.group] = i;
+  const auto one_of = [&](size_t part, Which which) {
+    const auto* at = static_cast<const char*>(binding.stored.raw(form_.stored_index(which)).at);
+    return value_at(form_.tensor(part, which), at + cut_of(form_, part, which).dst_offset, 0);
+  };
   for (uint32_t g = 0; g < form_.groups && form_.has(kInput); ++g) {
-    const size_t part = first_part_[g];
-    const auto* at = static_cast<const char*>(binding.stored.raw(form_.stored_index(kInput)).at) +
-                     cut_of(form_, part, kInput).dst_offset;
-    const float value = value_of(form_.tensor(part, kInput), at);
+    const float value = one_of(first_part_[g], kInput);
+    if (form_.has(kInputOffset)) input_offsets_.push_back(one_of(first_part_[g], kInputOffset));
     const bool divides = form_.spec.order != Nvfp4Order::multiplied;
     input_scales_.push_back(divides ? 1.0f / value : value);
     input_factors_.push_back(divides ? value : 1.0f / value);
   }
   if (form_.weight_only()) return;
-  const bool exact = form_.spec.codes == Codes::int8 && form_.scale_columns == 1 &&
-                     form_.spec.scale != Scale::block && !form_.has(kZero);
-  if (is_int8(form_.spec.input) && exact) {
+  if (form_.has(kConstant)) {
+    constants_ = static_cast<int32_t*>(binding.stored.raw(form_.stored_index(kConstant)).at);
+  }
+  const bool codes = form_.spec.codes == Codes::int8 || form_.spec.codes == Codes::int4;
+  const bool exact =
+      codes && form_.scale_columns == 1 && form_.spec.scale != Scale::block && !form_.has_zeros();
+  if (is_integer(form_.spec.input) && exact) {
     int8_.emplace(Int8Shape{form_.n, form_.k});
   } else {
     coded_.emplace(CodedShape{form_.n, form_.k, product_group(form_)});
@@ -67,7 +73,7 @@ Bound::Bound(Form form, const sdk::Binding& binding)
 
 void Bound::read_scales() {
   const sdk::Tensor& scale = form_.tensor(0, kScale);
-  const uint64_t item = float_nbytes(scale.dtype), columns = form_.scale_columns;
+  const uint64_t columns = form_.scale_columns;
   const bool blocks = form_.spec.scale == Scale::block, e2m1 = form_.spec.codes == Codes::e2m1;
   for (size_t i = 0; i < form_.parts.size(); ++i) {
     const PartForm& part = form_.parts[i];
@@ -79,7 +85,7 @@ void Bound::read_scales() {
       }
       const uint64_t at = form_.spec.scale == Scale::tensor ? 0 : r * columns;
       for (uint64_t c = 0; c < columns; ++c) {
-        scales_.push_back(value_of(scale, views_[i].scales + (at + c) * item));
+        scales_.push_back(value_at(scale, views_[i].scales, at + c));
       }
     }
   }
@@ -93,6 +99,7 @@ void Bound::set_key() {
     text += " " + std::to_string(std::bit_cast<uint32_t>(value));
   };
   for (const float value : input_scales_) add(value);
+  for (const float value : input_offsets_) add(value);
   for (const float value : views_[0].pre) add(value);
   digest(text, key_);
 }
@@ -157,8 +164,14 @@ void Bound::quantize(const ls_apply& call, uint32_t group, void* activation) con
 
 float Bound::quantize_int8(uint32_t group, const float* x, int8_t* codes) const {
   if (form_.spec.input == Input::int8_token) return int8_quantize_row(x, codes, form_.k);
-  const float scale = input_scales_[group];
-  int8_quantize_fixed(x, scale, 0.0f, codes, form_.k);
+  if (form_.spec.input == Input::int4_token) return int4_quantize_row(x, codes, form_.k);
+  float scale = input_scales_[group];
+  if (form_.spec.input == Input::int8_affine) {
+    int8_quantize_affine(x, input_factors_[group], input_offsets_[group], codes, form_.k);
+    scale = 1.0f;  // the weight's scales hold it
+  } else {
+    int8_quantize_fixed(x, scale, 0.0f, codes, form_.k);
+  }
   return is_finite(max_magnitude(x, form_.k)) ? scale : std::numeric_limits<float>::quiet_NaN();
 }
 
@@ -170,6 +183,7 @@ void Bound::quantize_row(uint32_t group, const float* x, float* values, float* s
       scales[0] = 1.0f / input_factors_[group];
       return nvfp4_token_values(x, input_factors_[group], values, form_.k);
     case Input::int8_token:
+    case Input::int4_token:
     case Input::int8_fixed: {
       thread_local std::vector<int8_t> codes;
       codes.resize(form_.k);
@@ -221,8 +235,16 @@ void Bound::decode_levels(uint64_t row, const uint8_t* codes, uint16_t* out) con
 void Bound::multiply(const ls_apply& call, uint32_t group, const void* activation) const {
   const uint64_t first = group * form_.n;
   if (int8_) {
-    const auto* codes = reinterpret_cast<const int8_t*>(codes_) + first * form_.k;
-    return int8_->apply(call, {codes, scales_.data() + first}, activation);
+    Int8Weight weight;
+    weight.scales = scales_.data() + first;
+    if (constants_ != nullptr) weight.constants = constants_ + first;
+    weight.codes = reinterpret_cast<const int8_t*>(codes_) + first * form_.k;
+    if (form_.spec.codes == Codes::int4) {
+      weight.decode = [=, this](uint64_t row, uint64_t begin, uint64_t count, int8_t* out) {
+        int4_decode(codes_ + (first + row) / 2 * form_.k + begin, first + row, out, count);
+      };
+    }
+    return int8_->apply(call, weight, activation);
   }
   const uint64_t columns = product_group(form_) == 0 ? 1 : form_.scale_columns;
   const CodedWeight weight{

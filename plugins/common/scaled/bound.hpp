@@ -35,10 +35,12 @@ class Bound {
   const Form form_;
   std::vector<PartView> views_;
   const uint8_t* codes_;
-  std::vector<size_t> first_part_;    // of each group
-  std::vector<float> input_scales_;   // of each group; as multipliers
-  std::vector<float> input_factors_;  // of each group: g of nvfp4
-  std::vector<float> scales_;         // of rows, or of rows of blocks; what the product multiplies
+  const int32_t* constants_ = nullptr;  // of rows
+  std::vector<size_t> first_part_;      // of each group
+  std::vector<float> input_scales_;     // of each group; as multipliers
+  std::vector<float> input_factors_;    // of each group: g of nvfp4
+  std::vector<float> input_offsets_;    // of each group: int8_affine
+  std::vector<float> scales_;  // of rows, or of rows of blocks; what the product multiplies
   std::optional<CodedProduct> coded_;
   std::optional<Int8Product> int8_;
   sdk::BlockwiseApply blockwise_;

@@ -65,7 +65,8 @@ class Finder {
     std::vector<MatrixPart> found;
     if (!find_matrices(layer_, rules, found, instead_)) return false;
     for (const MatrixPart& part : found) {
-      form_.parts.push_back(PartForm{part, {}});
+      form_.parts.emplace_back();
+      static_cast<MatrixPart&>(form_.parts.back()) = part;
       form_.parts.back().tensors[kWeight] = part.weight;
     }
     if (!found[0].weight.is_float()) return true;
@@ -134,12 +135,14 @@ class Finder {
       if (name != nullptr) part.tensors[which] = layer_.find(index, name);
     }
     const std::string beside = found_beside(layer_, part.weight) + ", expected \"";
-    for (const Which which : {kScale, kGlobal, kInput}) {
+    for (const Which which : {kScale, kGlobal, kInput, kInputOffset, kConstant}) {
       const char* name = form_.spec.names[which];
-      const bool wanted = which != kInput || form_.spec.input != Input::none;
-      if (name == nullptr || part.tensors[which] || !wanted) continue;
-      refuse(which == kInput ? "activations have no scale" : "weight has no scale", layer_,
-             part.weight, beside + name + "\"");
+      if (name == nullptr || part.tensors[which] || !is_wanted(which)) continue;
+      refuse(which == kInput         ? "activations have no scale"
+             : which == kInputOffset ? "activations have no offset"
+             : which == kConstant    ? "sums have no constant"
+                                     : "weight has no scale",
+             layer_, part.weight, beside + name + "\"");
     }
     for (const Which which : {kZero, kOrder}) {
       const char* name = form_.spec.names[which];
@@ -148,10 +151,34 @@ class Finder {
       refuse(which == kZero ? "weight has no zero points" : "columns have no groups", layer_,
              part.weight, beside + name + "\"");
     }
-    if (form_.spec.input == Input::none) part.tensors[kInput].reset();
-    for (const Which which : {kGlobal, kInput}) check_single(part.tensors[which]);
+    for (const Which which : {kInput, kInputOffset, kConstant}) {
+      if (!is_wanted(which)) part.tensors[which].reset();
+    }
+    for (const Which which : {kGlobal, kInput, kInputOffset}) check_single(part.tensors[which]);
     check_pre(part);
+    check_constant(index, part);
     return find_scale(part) && find_zero(part) && check_order(part);
+  }
+
+  bool is_wanted(Which which) const {
+    const Input input = form_.spec.input;
+    if (which == kInput) return input != Input::none || form_.spec.scale_holds_input;
+    return (which != kInputOffset && which != kConstant) || input == Input::int8_affine;
+  }
+
+  void check_constant(size_t index, PartForm& part) const {
+    const auto& constant = part.tensors[kConstant];
+    if (!constant) return;
+    part.bias = layer_.find(index, "bias");
+    if (!part.bias) part.bias = layer_.find(index, "linear.bias");
+    if (constant->dtype != LS_DTYPE_I32) {
+      refuse("constant has a wrong dtype", layer_, *constant,
+             "found " + dtype_name(constant->dtype) + ", expected I32");
+    }
+    if (constant->rank == 1 && constant->shape[0] == part.part.file_total) return;
+    refuse("constant has a wrong shape", layer_, *constant,
+           "found " + dims(*constant) + ", expected [" + std::to_string(part.part.file_total) +
+               "] for a weight of " + dims(part.weight));
   }
 
   void check_float(const Tensor& tensor) const {
@@ -178,8 +205,9 @@ class Finder {
 
   bool find_scale(PartForm& part) {
     const Tensor& scale = *part.tensors[kScale];
+    const bool bits = form_.spec.scale_holds_input && scale.dtype == LS_DTYPE_I64;
     if (form_.spec.codes != Codes::e2m1) {
-      check_float(scale);
+      if (!bits) check_float(scale);
     } else if (scale.dtype != LS_DTYPE_F8_E4M3) {
       refuse("scale has a wrong dtype", layer_, scale,
              "found " + dtype_name(scale.dtype) + ", expected F8_E4M3");
@@ -233,9 +261,12 @@ class Finder {
     const auto& zero = part.tensors[kZero];
     if (!zero) return true;
     const bool words = form_.spec.codes == Codes::words;
-    if (zero->dtype != (words ? LS_DTYPE_I32 : LS_DTYPE_I8)) {
+    if (words ? zero->dtype != LS_DTYPE_I32 : zero->dtype != LS_DTYPE_I8 && !zero->is_float()) {
       refuse("zero points have a wrong dtype", layer_, *zero,
-             "found " + dtype_name(zero->dtype) + ", expected " + (words ? "I32" : "I8"));
+             "found " + dtype_name(zero->dtype) + ", expected " + (words ? "I32" : "I8 or F32"));
+    }
+    if (form_.spec.codes == Codes::e4m3 && !form_.spec.zeros_vanish) {
+      return no("found zero points of float codes, expected none");
     }
     uint64_t rows = form_.spec.scale == Scale::tensor ? 1 : part.part.file_total;
     if (words) rows = packed_words(rows, form_.spec.bits);
@@ -303,7 +334,12 @@ class Finder {
       return no("found groups of " + std::to_string(form_.scale_width) +
                 " columns, expected a multiple of 32");
     }
-    if (spec.codes == Codes::int8 && form_.k > Int8Product::kMaxColumns) {
+    if (form_.has_zeros() && form_.tensor(0, kZero).is_float()) {
+      return no("found zero points beside quantized activations, expected whole numbers as I8");
+    }
+    const bool exact =
+        spec.codes == Codes::int8 || (spec.codes == Codes::int4 && is_integer(spec.input));
+    if (exact && form_.k > Int8Product::kMaxColumns) {
       return no("found K = " + std::to_string(form_.k) + ", expected at most " +
                 std::to_string(Int8Product::kMaxColumns) + " (exact int32 sums)");
     }
@@ -343,13 +379,13 @@ std::optional<Form> find_form(const Spec& spec, const Layer& layer, NoForm& inst
 bool agree_on_input(const Form& form, sdk::Plan& out, NoForm& instead) {
   if (form.decodes || form.parts.size() == form.groups) return true;
   bool all_there = true;
-  for (const Which which : {kInput, kPre, kOrder}) {
+  for (const Which which : {kInput, kInputOffset, kPre, kOrder}) {
     for (size_t i = 0; i < form.parts.size() && form.has(which); ++i) {
       all_there = out.needs_value(form.tensor(i, which)) && all_there;
     }
   }
   if (!all_there) return true;  // the host asks again
-  for (const Which which : {kInput, kPre, kOrder}) {
+  for (const Which which : {kInput, kInputOffset, kPre, kOrder}) {
     if (!form.has(which)) continue;
     std::vector<const Tensor*> first(form.groups, nullptr);
     for (size_t i = 0; i < form.parts.size(); ++i) {

@@ -13,10 +13,12 @@
 //   global        one value: e2m1 alone, see numerics/nvfp4.hpp
 //   input_scale   one value: activations with a fixed scale
 //   pre_scale     [K]: multiplies the activation, whose dtype the product is rounded to
-//   zero_point    z of (q - z)·scale, one a scale.  int8: I8    words: I32 [ceil(N·bits/32),
-//                 columns], codes along N; without one z = 2^(bits-1)
+//   input_offset  one value: x·(1/input_scale) + input_offset is rounded
+//   constant      I32 [N]: added to each row's integer sum; it holds the bias
+//   zero_point    z of (q - z)·scale, one a scale.  int8: I8, or F32, BF16, F16    words: I32
+//                 [ceil(N·bits/32), columns], codes along N; without one z = 2^(bits-1)
 //   g_idx         I32 [K]: the group of each column; without one column / group
-// Scales but e2m1's are F32, BF16 or F16. Source: numeric-definitions, sections 5, 6 and 10.
+// Scales but e2m1's are F32, BF16 or F16. Source: numeric-definitions, sections 5, 6, 9, 10.
 #pragma once
 
 #include <optional>
@@ -30,10 +32,36 @@ namespace loadstone::common::scaled {
 
 enum class Codes { e4m3, int8, e2m1, int4, words };
 enum class Scale { tensor, channel, block, group };
-enum class Input { none, fp8_token, fp8_fixed, fp8_group, int8_token, int8_fixed, nvfp4 };
+enum class Input {
+  none,
+  fp8_token,
+  fp8_fixed,
+  fp8_group,
+  int8_token,
+  int8_fixed,
+  int8_affine,  // with input_offset and constant; over int8 codes, one scale a row
+  int4_token,
+  nvfp4
+};
+
+/// Whether activations are integers.
+constexpr bool is_integer(Input input) {
+  return input >= Input::int8_token && input <= Input::int4_token;
+}
 
 /// Indices of what a part holds.
-enum Which : uint32_t { kWeight, kScale, kGlobal, kInput, kPre, kZero, kOrder, kWhichCount };
+enum Which : uint32_t {
+  kWeight,
+  kScale,
+  kGlobal,
+  kInput,
+  kPre,
+  kZero,
+  kOrder,
+  kInputOffset,
+  kConstant,
+  kWhichCount
+};
 
 struct Spec {
   std::string method;  // for words: "modelopt"
@@ -46,6 +74,9 @@ struct Spec {
   bool signed_scales = false;                  // integers whose scales may be negative
   Nvfp4Order order = Nvfp4Order::multiplied;   // of the global scale, and of the input's
   bool needs_order = false;                    // g_idx must be there
+  bool zeros_vanish = false;                   // zero points must be 0
+  // The scale is input_scale·weight_scale: a float, or I64 that holds the bits of a float32.
+  bool scale_holds_input = false;
   // Names in the file; null: there is none. pre_scale and g_idx may be absent where named.
   const char* names[kWhichCount] = {"weight", "weight_scale"};
   const char* shape_name = nullptr;  // words: of the tensor with N and K
@@ -55,6 +86,7 @@ struct PartForm : MatrixPart {
   std::optional<sdk::Tensor> tensors[kWhichCount];
   uint64_t block_begin = 0, block_count = 0;  // block: rows of scales among the stored ones
   uint64_t zero_begin = 0, zero_count = 0;    // words: rows of zero points likewise
+  std::optional<sdk::Tensor> bias;            // beside a constant, which holds it
 };
 
 struct Form {
@@ -80,6 +112,7 @@ struct Form {
   uint32_t stored_index(Which which) const;
   const sdk::Tensor& tensor(size_t part, Which which) const { return *parts[part].tensors[which]; }
   bool weight_only() const { return spec.input == Input::none; }
+  bool has_zeros() const { return has(kZero) && !spec.zeros_vanish; }
   /// Row of scales (and of int8's zero points) that row `row` of a part uses.
   uint64_t scale_row(uint64_t row) const {
     if (spec.scale == Scale::tensor) return 0;

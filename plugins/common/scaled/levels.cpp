@@ -17,8 +17,8 @@ float zero_at(const Form& form, const PartView& view, uint64_t row, uint64_t col
     return static_cast<float>(packed_int_at(words, form.scale_columns, row, form.spec.bits));
   }
   if (view.zeros == nullptr) return 0.0f;
-  const auto* zeros = reinterpret_cast<const int8_t*>(view.zeros);
-  return zeros[form.scale_row(row) * form.scale_columns + column];
+  return value_at(form.tensor(0, kZero), view.zeros,
+                  form.scale_row(row) * form.scale_columns + column);
 }
 
 /// The codes themselves.
@@ -76,9 +76,8 @@ void dequantize_row(const Form& form, const PartView& view, uint64_t row, const 
   const sdk::Tensor& scale = form.tensor(0, kScale);
   const uint64_t first = form.scale_row(row) * form.scale_columns;
   const auto scale_at = [&](uint64_t column) {
-    float value = 0;
-    widen(scale.dtype, view.scales + (first + column) * float_nbytes(scale.dtype), &value, 1);
-    return value;
+    const float value = value_at(scale, view.scales, first + column);
+    return form.spec.scale_holds_input ? value / view.divisor : value;
   };
   if (view.order != nullptr) {
     level_row(form, view, row, codes, 0, form.k, out);

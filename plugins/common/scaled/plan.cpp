@@ -9,11 +9,6 @@
 namespace loadstone::common::scaled {
 namespace {
 
-uint64_t item_of(const sdk::Tensor& tensor) {
-  if (tensor.dtype == LS_DTYPE_F8_E4M3 || tensor.dtype == LS_DTYPE_I8) return 1;
-  return tensor.dtype == LS_DTYPE_I32 ? sizeof(int32_t) : float_nbytes(tensor.dtype);
-}
-
 /// What lies beside every scale, one by one.
 bool as_scale(const Form& form, Which which) {
   return which == kScale || (which == kZero && form.spec.codes != Codes::words);
@@ -30,7 +25,7 @@ Cut whole_cut(uint64_t nbytes, uint64_t index) { return {0, index * nbytes, nbyt
 
 std::vector<uint64_t> stored_shape(const Form& form, Which which) {
   std::vector<uint64_t> out;
-  const bool by_part = which == kGlobal || which == kInput ||
+  const bool by_part = which == kGlobal || which == kInput || which == kInputOffset ||
                        (as_scale(form, which) && form.spec.scale == Scale::tensor);
   if (by_part) return {form.parts.size()};
   if (as_scale(form, which) && form.spec.scale == Scale::block) {
@@ -40,6 +35,8 @@ std::vector<uint64_t> stored_shape(const Form& form, Which which) {
   if (form.groups > 1) out.push_back(form.groups);
   if (of_columns(which)) {
     out.push_back(form.k);
+  } else if (which == kConstant) {
+    out.push_back(form.n);
   } else if (as_scale(form, which)) {
     out.insert(out.end(), {form.n, form.scale_columns});
   } else {
@@ -72,7 +69,8 @@ void plan_stored(const Form& form, sdk::Plan& out) {
       ls_identity identity = sdk::make<ls_identity>();
       identity.stored = form.stored_index(which);
       identity.tensor = tensor.index;
-      identity.checked = which == kZero ? 0 : 1;  // any zero point is one
+      // Any whole number is a zero point.
+      identity.checked = which == kZero && !tensor.is_float() ? 0 : 1;
       identity.rows = cut.rows == 0 ? 1 : cut.rows;
       identity.row_nbytes = identity.src_stride = identity.dst_stride = cut.row_nbytes;
       identity.src_offset = cut.src_offset;
@@ -81,6 +79,12 @@ void plan_stored(const Form& form, sdk::Plan& out) {
       out.identity(identity);
     }
   }
+}
+
+/// A constant alone is read to see that no bias is lost.
+bool is_read_to_decode(const Form& form, const PartForm& part, Which which) {
+  if (which == kInput) return form.spec.scale_holds_input;
+  return (which != kInputOffset && which != kConstant) || !part.bias;
 }
 
 void plan_decode(const Form& form, const sdk::Layer& layer, sdk::Plan& out) {
@@ -98,10 +102,16 @@ void plan_decode(const Form& form, const sdk::Layer& layer, sdk::Plan& out) {
     source.row_begin = own.part.file_begin / form.rows_a_row();
     source.row_count = own.rows() / form.rows_a_row();
     source.granule = 1;
-    for (const Which which : {kScale, kGlobal, kPre, kZero, kOrder}) {
-      if (form.has(which)) out.resident(form.tensor(part, which), which * form.parts.size() + part);
+    for (uint32_t i = kScale; i < kWhichCount; ++i) {
+      const auto which = static_cast<Which>(i);
+      if (!form.has(which)) continue;
+      if (is_read_to_decode(form, own, which)) {
+        out.resident(form.tensor(part, which), which * form.parts.size() + part);
+      } else {
+        out.unused(form.tensor(part, which), which == kConstant ? "the bias stands beside it"
+                                                                : "activations are not quantized");
+      }
     }
-    if (form.has(kInput)) out.unused(form.tensor(part, kInput), "activations are not quantized");
     out.source(source);
   }
   out.decode(form.spec.method + " weights as plain floats").feed_scratch =
@@ -166,17 +176,21 @@ double input_error(const Form& form) {
       return 0.036;  // half a step of the largest binade: 16/448, and a little for the floors
     case Input::int8_token:
       return 0.51 / 127.0;
+    case Input::int4_token:
+      return 0.51 / 7.0;
     case Input::fp8_fixed:
     case Input::int8_fixed:
+    case Input::int8_affine:
     case Input::nvfp4:
       break;
   }
   return std::numeric_limits<double>::infinity();  // a fixed scale may cut anything
 }
 
-const char* name_of(Codes codes) {
+const char* name_of(const Spec& spec) {
+  const Codes codes = spec.codes;
   return codes == Codes::e4m3   ? "fp8"
-         : codes == Codes::int8 ? "int8"
+         : codes == Codes::int8 ? (spec.bits == 4 ? "int4" : "int8")
          : codes == Codes::e2m1 ? "nvfp4"
          : codes == Codes::int4 ? "int4"
                                 : "packed_int";
@@ -202,7 +216,10 @@ const char* name_of(Input input) {
     case Input::int8_token:
       return "int8_token";
     case Input::int8_fixed:
+    case Input::int8_affine:
       return "int8_static";
+    case Input::int4_token:
+      return "int4_token";
     case Input::nvfp4:
       return "nvfp4";
   }
@@ -218,7 +235,8 @@ Cut cut_of(const Form& form, size_t index, Which which) {
     const uint64_t pair = form.rows_a_row();
     return rows_cut(form.row_nbytes(), begin / pair, part.row_begin / pair, part.rows() / pair);
   }
-  const uint64_t item = item_of(form.tensor(index, which));
+  const uint64_t item = item_nbytes(form.tensor(index, which));
+  if (which == kConstant) return rows_cut(item, begin, part.row_begin, part.rows());
   if (of_columns(which)) return whole_cut(form.k * item, part.part.group);
   const uint64_t row = form.scale_columns * item;
   if (which == kZero && !as_scale(form, which)) {
@@ -236,14 +254,18 @@ void plan(const Form& form, const sdk::Layer& layer, sdk::Plan& out) {
     plan_decode(form, layer, out);
   } else {
     plan_stored(form, out);
-    out.quantize(kernel_name(form)).activation_error =
-        input_error(form) + (form.has(kPre) ? kSmoothError : 0.0);
+    ls_work& work = out.quantize(kernel_name(form));
+    work.activation_error = input_error(form) + (form.has(kPre) ? kSmoothError : 0.0);
+    if (form.has(kConstant)) work.bias = LS_BIAS_BY_METHOD;
+    for (const PartForm& part : form.parts) {
+      if (part.bias) out.unused(*part.bias, std::string(form.spec.names[kConstant]) + " holds it");
+    }
   }
   out.work().in = form.k;
 }
 
 std::string kernel_name(const Form& form) {
-  std::string codes = name_of(form.spec.codes);
+  std::string codes = name_of(form.spec);
   if (form.spec.codes == Codes::words) codes += std::to_string(form.spec.bits);
   return codes + "_" + name_of(form.spec.scale) + "_" + name_of(form.spec.input);
 }

@@ -1,6 +1,7 @@
 #include "common/scaled/session.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "common/codecs/e4m3.hpp"
@@ -11,12 +12,6 @@
 
 namespace loadstone::common::scaled {
 namespace {
-
-float value_at(const sdk::Tensor& tensor, const char* from, uint64_t index) {
-  float out = 0;
-  widen(tensor.dtype, from + index * float_nbytes(tensor.dtype), &out, 1);
-  return out;
-}
 
 /// Whether any code of the columns under scale `column` means something else than 0.
 bool any_code(const Form& form, const PartView& view, uint64_t row, const uint8_t* codes,
@@ -49,7 +44,10 @@ template <typename At>
 PartView view_of(const Form& form, size_t part, const At& at) {
   PartView out;
   out.scales = at(kScale);
-  out.zeros = at(kZero);
+  if (form.has_zeros()) out.zeros = at(kZero);
+  if (form.spec.scale_holds_input) {
+    out.divisor = value_at(form.tensor(part, kInput), at(kInput), 0);
+  }
   out.order = reinterpret_cast<const int32_t*>(at(kOrder));
   const char *global = at(kGlobal), *pre = at(kPre);
   if (global != nullptr) out.global = value_at(form.tensor(part, kGlobal), global, 0);
@@ -60,9 +58,68 @@ PartView view_of(const Form& form, size_t part, const At& at) {
   return out;
 }
 
+struct Wanted {
+  const char *found, *expected;  // found: null where the value fits
+};
+
+/// What is wrong with a scale, a zero point or an offset.
+Wanted judge(const Spec& spec, Which which, float value) {
+  const bool positive = which == kInput || which == kPre;
+  Wanted out{nullptr, positive ? "finite and more than 0" : "finite and at least 0"};
+  if (which == kZero) out.expected = spec.zeros_vanish ? "0" : "finite";
+  if (which == kInputOffset) out.expected = "-128 to 127";
+  const bool any_sign = which == kZero || (which == kScale && spec.signed_scales);
+  if (any_sign && which == kScale) out.expected = "finite";
+  if (value != value) {
+    out.found = "NaN";
+  } else if (!is_finite(value)) {
+    out.found = "infinity";
+  } else if (which == kInputOffset) {
+    if (value < -128.0f || value > 127.0f) out.found = "a value out of range";
+  } else if (which == kZero && spec.zeros_vanish) {
+    if (value != 0.0f) out.found = "another value";
+  } else if (value < 0.0f) {
+    if (!any_sign) out.found = "a negative value";
+  } else if (value == 0.0f && positive) {
+    out.found = "0";
+  }
+  return out;
+}
+
 }  // namespace
 
 uint64_t decode_scratch_nbytes(const Form& form) { return feed_scratch_nbytes(form.k); }
+
+uint64_t item_nbytes(const sdk::Tensor& tensor) {
+  switch (tensor.dtype) {
+    case LS_DTYPE_F8_E4M3:
+    case LS_DTYPE_I8:
+      return 1;
+    case LS_DTYPE_I32:
+      return 4;
+    case LS_DTYPE_I64:
+      return 8;
+    default:
+      return float_nbytes(tensor.dtype);
+  }
+}
+
+float value_at(const sdk::Tensor& tensor, const void* from, uint64_t index) {
+  const char* at = static_cast<const char*>(from) + index * item_nbytes(tensor);
+  float out = 0;
+  switch (tensor.dtype) {
+    case LS_DTYPE_I64:  // little endian: the low half comes first
+      std::memcpy(&out, at, sizeof out);
+      return out;
+    case LS_DTYPE_I8:
+      return static_cast<float>(static_cast<int8_t>(*at));
+    case LS_DTYPE_F8_E4M3:
+      return e4m3_decode(static_cast<uint8_t>(*at));
+    default:
+      widen(tensor.dtype, at, &out, 1);
+      return out;
+  }
+}
 
 std::vector<PartView> stored_views(const Form& form, const sdk::Buffers& stored) {
   const auto at = [&](size_t part, Which which) -> const char* {
@@ -117,8 +174,11 @@ void Session::feed(const sdk::Piece& piece) {
       check_codes(part, static_cast<const uint8_t*>(piece.row(r)), row);
     } else if (which == kOrder) {
       check_order(part, piece.row(r));
+    } else if (which == kConstant) {
+      check_constants(part, piece.row(r), 1, row);
     } else {
-      const uint64_t columns = which == kPre ? form_.k : which == kScale ? form_.scale_columns : 1;
+      const bool grid = which == kScale || which == kZero;
+      const uint64_t columns = which == kPre ? form_.k : grid ? form_.scale_columns : 1;
       check_scales(part, which, piece.row(r), columns, row * columns);
     }
   }
@@ -144,7 +204,8 @@ void Session::end() {
 }
 
 void Session::read_residents() {
-  std::vector<const char*> at(form_.parts.size() * kWhichCount, nullptr);
+  std::vector<const char*>& at = residents_at_;
+  at.assign(form_.parts.size() * kWhichCount, nullptr);
   for (uint64_t i = 0; i < begin_.raw().source_count; ++i) {
     const ls_source source = begin_.source(i);
     if (source.mode != LS_SOURCE_RESIDENT || begin_.raw().resident[i] == nullptr) continue;
@@ -154,21 +215,28 @@ void Session::read_residents() {
   for (size_t part = 0; part < form_.parts.size(); ++part) {
     const auto whole = [&](Which which) { return at[which * form_.parts.size() + part]; };
     if (whole(kScale) == nullptr) continue;  // a group of another session
-    const Cut cut = cut_of(form_, part, kScale);
-    const char* scales = whole(kScale) + cut.src_offset;
-    const uint64_t item = cut.row_nbytes / std::max<uint64_t>(form_.scale_columns, 1);
-    check_scales(form_.parts[part], kScale, scales, cut.nbytes / std::max<uint64_t>(item, 1),
-                 cut.src_offset / std::max<uint64_t>(item, 1));
-    for (const Which which : {kGlobal, kPre}) {
-      if (whole(which) == nullptr) continue;
-      check_scales(form_.parts[part], which, whole(which), which == kPre ? form_.k : 1, 0);
+    for (uint32_t i = kScale; i < kWhichCount; ++i) {
+      const auto which = static_cast<Which>(i);
+      const char*& own = at[which * form_.parts.size() + part];
+      if (own == nullptr) continue;
+      const Cut cut = cut_of(form_, part, which);
+      own += cut.src_offset;
+      check_resident(part, which, own, cut);
     }
-    if (whole(kOrder) != nullptr) check_order(form_.parts[part], whole(kOrder));
-    views_[part] = view_of(form_, part, [&](Which which) -> const char* {
-      if (whole(which) == nullptr) return nullptr;
-      return whole(which) + cut_of(form_, part, which).src_offset;
-    });
+    views_[part] = view_of(form_, part, whole);
   }
+}
+
+void Session::check_resident(size_t index, Which which, const char* from, const Cut& cut) {
+  const PartForm& part = form_.parts[index];
+  const sdk::Tensor& tensor = *part.tensors[which];
+  const uint64_t item = item_nbytes(tensor);
+  if (which == kOrder) return check_order(part, from);
+  if (which == kConstant) {
+    return check_constants(part, from, cut.nbytes / item, cut.src_offset / item);
+  }
+  if (which == kZero && !tensor.is_float()) return;  // any whole number is one
+  check_scales(part, which, from, cut.nbytes / item, cut.src_offset / item);
 }
 
 void Session::check_codes(const PartForm& part, const uint8_t* codes, uint64_t row) const {
@@ -195,26 +263,66 @@ void Session::check_scales(const PartForm& part, Which which, const void* from, 
   std::vector<float> values(count);
   if (tensor.dtype == LS_DTYPE_F8_E4M3) {
     e4m3_decode(static_cast<const uint8_t*>(from), values.data(), count);
+  } else if (tensor.dtype == LS_DTYPE_I64) {
+    check_bits(part, tensor, from, count, first);
+    for (uint64_t i = 0; i < count; ++i) values[i] = value_at(tensor, from, i);
   } else {
     widen(tensor.dtype, from, values.data(), count);
   }
-  const bool positive = which == kInput || which == kPre;
   for (uint64_t i = 0; i < count; ++i) {
-    const float value = values[i];
-    if (value == 0.0f && !positive) any_zero_ = true;
-    const bool signed_scale = which == kScale && form_.spec.signed_scales;
-    if (is_finite(value) && (positive ? value > 0.0f : signed_scale || !(value < 0.0f))) continue;
-    const char* found = value != value      ? "NaN"
-                        : !is_finite(value) ? "infinity"
-                        : value == 0.0f     ? "0"
-                                            : "a negative value";
-    sdk::fail(LS_INVALID_CHECKPOINT, "scale rejected: " + full_name(part.part, tensor) +
-                                         ": found " + found + " at index " +
-                                         std::to_string(first + i) + ", expected finite" +
-                                         (positive       ? " and more than 0"
-                                          : signed_scale ? ""
-                                                         : " and at least 0"));
+    if (values[i] == 0.0f && (which == kScale || which == kGlobal)) any_zero_ = true;
+    const Wanted wanted = judge(form_.spec, which, values[i]);
+    if (wanted.found == nullptr) continue;
+    const char* what = which == kZero ? "zero point" : which == kInputOffset ? "offset" : "scale";
+    sdk::fail(LS_INVALID_CHECKPOINT, std::string(what) +
+                                         " rejected: " + full_name(part.part, tensor) + ": found " +
+                                         wanted.found + " at index " + std::to_string(first + i) +
+                                         ", expected " + wanted.expected);
   }
+}
+
+/// The low half of an I64 holds the bits of a float32, the high half nothing.
+void Session::check_bits(const PartForm& part, const sdk::Tensor& tensor, const void* from,
+                         uint64_t count, uint64_t first) const {
+  for (uint64_t i = 0; i < count; ++i) {
+    uint64_t bits = 0;
+    std::memcpy(&bits, static_cast<const char*>(from) + i * sizeof bits, sizeof bits);
+    if (bits >> 32 == 0) continue;
+    sdk::fail(LS_INVALID_CHECKPOINT, "scale rejected: " + full_name(part.part, tensor) +
+                                         ": found more than 32 bits at index " +
+                                         std::to_string(first + i) +
+                                         ", expected the bits of a float32");
+  }
+}
+
+void Session::check_constants(const PartForm& part, const void* from, uint64_t count,
+                              uint64_t first) const {
+  const int64_t most = INT32_MAX - static_cast<int64_t>(form_.k) * 128 * 128;
+  for (uint64_t i = 0; i < count; ++i) {
+    int32_t value = 0;
+    std::memcpy(&value, static_cast<const char*>(from) + i * sizeof value, sizeof value);
+    if (value >= -most && value <= most) continue;
+    sdk::fail(LS_INVALID_CHECKPOINT,
+              "constant rejected: " + full_name(part.part, *part.tensors[kConstant]) + ": found " +
+                  std::to_string(value) + " at index " + std::to_string(first + i) +
+                  ", expected at most " + std::to_string(most) + " either way (int32 sums)");
+  }
+}
+
+/// A constant without a bias beside it may only undo the activation's offset.
+void Session::check_bias(size_t index, uint64_t row, const uint8_t* codes) const {
+  const PartForm& part = form_.parts[index];
+  if (!form_.has(kConstant) || part.bias) return;
+  const auto at = [&](Which which) { return residents_at_[which * form_.parts.size() + index]; };
+  int32_t constant = 0;
+  std::memcpy(&constant, at(kConstant) + row * sizeof constant, sizeof constant);
+  const double offset = value_at(*part.tensors[kInputOffset], at(kInputOffset), 0);
+  int64_t sum = 0;
+  for (uint64_t i = 0; i < form_.k; ++i) sum += static_cast<int8_t>(codes[i]);
+  if (std::abs(constant + offset * static_cast<double>(sum)) <= 0.5) return;
+  sdk::fail(LS_UNSUPPORTED, "weight can't stand alone: " + full_name(part.part, part.weight) +
+                                ": found its bias in row " + std::to_string(row) + " of \"" +
+                                form_.spec.names[kConstant] + "\" alone, expected \"bias\" too");
 }
 
 void Session::check_order(const PartForm& part, const void* from) const {
@@ -238,9 +346,7 @@ void Session::check_zeros(size_t index, const PartView& view, uint64_t row,
   const sdk::Tensor& scale = *part.tensors[kScale];
   for (uint64_t c = 0; c < form_.scale_columns; ++c) {
     const uint64_t at = scale_row * form_.scale_columns + c;
-    const bool zero = scale.dtype == LS_DTYPE_F8_E4M3
-                          ? (static_cast<uint8_t>(view.scales[at]) & 0x7f) == 0
-                          : value_at(scale, view.scales, at) == 0.0f;
+    const bool zero = value_at(scale, view.scales, at) == 0.0f;
     if (zero && any_code(form_, view, row, codes, c)) refuse_zero_scale(part, scale, row);
   }
 }
@@ -257,6 +363,7 @@ void Session::decode(const sdk::Piece& piece, size_t index) const {
         const uint64_t row = (piece.row_begin() + r) * pair + half - part.part.file_begin;
         check_codes(part, codes, row);
         if (any_zero_) check_zeros(index, view, row, codes);
+        check_bias(index, row, codes);
         dequantize_row(form_, view, row, codes, room);
         for (uint64_t i = 0; i < view.pre.size(); ++i) room[i] *= view.pre[i];
         narrow(layer_.load_dtype(), room, to + (part.row_begin + row) * form_.k * item, form_.k);
