@@ -50,7 +50,8 @@ class Keeping {
     return shape.empty() ? 1 : shape[0];
   }
   static std::string name_of_suffix(const std::string& suffix) {
-    return suffix.empty() ? "weight" : suffix;
+    if (suffix.empty()) return "weight";
+    return suffix.starts_with("linear.") ? suffix.substr(7) : suffix;  // wrapped beside a "div."
   }
 
   std::vector<std::string> suffixes() const {

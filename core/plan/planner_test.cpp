@@ -85,6 +85,22 @@ TEST_F(Planning, PartsOfASplitLayerFollowIt) {
   EXPECT_TRUE(layers[3].find("group")->is_null());
 }
 
+TEST_F(Planning, BiasesOfWrappedPartsAreBiases) {
+  for (const char* part : {"q", "k"}) {
+    tensor(std::string(part) + ".weight", DType::BF16, {8, 16});
+    tensor(std::string(part) + ".linear.bias", DType::BF16, {8});
+  }
+  tensor("kept.linear.weight", DType::BF16, {8, 16});
+  layer({"qk", {"q", "k"}, "split", {}});
+  layer({"kept", {"kept"}, "", {}});
+  Plan plan = planned();
+  for (uint32_t i : {1u, 2u}) {
+    EXPECT_TRUE(plan.graph.layers[plan.layers[i].layer].has_bias);
+    EXPECT_EQ(names_of(plan.layers[i]).back(), "bias");
+  }
+  EXPECT_EQ(names_of(plan_of(plan, "kept")), (std::vector<std::string>{"weight"}));
+}
+
 TEST_F(Planning, ValuesAreReadOnceAndHandedOver) {
   linear("a", 8, 8, "value");
   Plan plan = planned();

@@ -104,7 +104,8 @@ graph::Graph Kit::graph() const {
         const std::string prefix = part.name + ".";
         if (!entries[t].name.starts_with(prefix)) continue;
         layer.tensors.push_back({t, p, 0, entries[t].name.substr(prefix.size())});
-        layer.has_bias |= layer.tensors.back().suffix == "bias";
+        const std::string& suffix = layer.tensors.back().suffix;
+        layer.has_bias |= suffix == "bias" || suffix == "linear.bias";
         if (layer.tensors.back().suffix != "weight") continue;
         part.out_count = part.file_total = entries[t].shape[0];
         layer.in = entries[t].shape.size() > 1 ? entries[t].shape[1] : 0;
