@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -11,6 +12,7 @@
 
 #include "load/pipeline.hpp"
 #include "load/quantize.hpp"
+#include "load/rows.hpp"
 
 namespace loadstone {
 namespace {
@@ -161,6 +163,179 @@ TEST_F(GgufFamilies, WhatIsWrittenLoadsToTheBytesOfLoadTimeQuantization) {
   }
   std::cout << folders << " models written, " << tensors_ << " tensors equal\n";
   EXPECT_GT(folders, 0u);
+}
+
+/// A layer's weight in float32, whatever holds it.
+std::vector<float> weight_of(const load::LoadedModel& model, uint32_t index) {
+  const plan::LayerPlan& layer = model.plan().layers[index];
+  if (layer.decision != plan::Decision::quantize) {
+    const int64_t stored = layer.find_stored("weight");
+    if (stored < 0 || layer.stored[static_cast<size_t>(stored)].dtype != DType::F32) return {};
+    const auto at = static_cast<uint32_t>(stored);
+    const auto* values = reinterpret_cast<const float*>(model.stored(index, at));
+    return {values, values + layer.stored[at].nbytes / sizeof(float)};
+  }
+  std::vector<const std::byte*> stored;
+  for (uint32_t i = 0; i < layer.stored.size(); ++i) stored.push_back(model.stored(index, i));
+  const auto rows = load::WeightRows::open(model.plan(), layer, std::move(stored));
+  EXPECT_TRUE(rows.ok()) << rows.error().text();
+  const uint64_t out = model.plan().layer_of(layer).out;
+  std::vector<float> values(out * rows->columns());
+  ThreadPool pool(1);
+  EXPECT_TRUE(rows->read(0, 0, out, false, values, pool).ok());
+  return values;
+}
+
+/// Weights by module in the family's names; of what one tensor holds, joined.
+std::map<std::string, std::vector<float>> weights_of(const load::LoadedModel& model) {
+  std::map<std::string, std::vector<float>> out;
+  for (uint32_t i = 0; i < model.plan().layers.size(); ++i) {
+    const graph::Layer& layer = model.plan().layer_of(model.plan().layers[i]);
+    const std::vector<float> values = weight_of(model, i);
+    if (layer.parts.size() == 1) {
+      out[layer.parts[0].path] = values;
+      continue;
+    }
+    const size_t row = values.size() / layer.out;
+    for (const graph::Part& part : layer.parts) {
+      const auto begin = values.begin() + static_cast<int64_t>(part.out_begin * row);
+      out[part.path].assign(begin, begin + static_cast<int64_t>(part.out_count * row));
+    }
+  }
+  return out;
+}
+
+/// sqrt(sum (a-b)^2 / sum b^2)
+double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
+  double error = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    error += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
+    size += double{b[i]} * b[i];
+  }
+  return size == 0 ? std::sqrt(error) : std::sqrt(error / size);
+}
+
+TEST_F(GgufFamilies, FilesOfOtherToolsGiveTheBaseModelsWeights) {
+  const fs::path checkpoints = shared_folder() / "checkpoints";
+  if (!fs::exists(checkpoints)) GTEST_SKIP() << "no " << checkpoints << ": set LOADSTONE_SHARED";
+  size_t files = 0, weights = 0;
+  for (const auto& entry : fs::directory_iterator(checkpoints / "gguf")) {
+    const auto expect = read_text(system_files(), (entry.path() / "expect.json").string(), 1 << 20);
+    if (!expect.ok()) continue;
+    const Node* source = parse_json(*expect, "expect.json")->find("source");
+    const fs::path base = checkpoints / "source" / (source ? source->text() : "");
+    if (source == nullptr || !fs::exists(base / "config.json")) continue;
+    std::vector<std::string> names;  // the first part of a set says all
+    for (const auto& file : fs::directory_iterator(entry.path())) {
+      if (file.path().extension() == ".gguf") names.push_back(file.path().string());
+    }
+    SCOPED_TRACE(names.at(0));
+    auto config = with_file(base, "transformer", *std::min_element(names.begin(), names.end()));
+    auto plain = loader_->make_config(base.string());
+    config.load.dtype = plain->load.dtype = "f32";
+    if (!graph::build_graph(**load::open_model(system_files(), *plain),
+                            LOADSTONE_SOURCE_DIR "/model_adapters")
+             ->family_known) {
+      continue;
+    }
+    const auto file_model = load(config), base_model = load(*plain);
+    ASSERT_TRUE(file_model != nullptr && base_model != nullptr);
+    const auto found = weights_of(*file_model);
+    auto expected = weights_of(*base_model);
+    for (const plan::LayerPlan& plan : file_model->plan().layers) {
+      const graph::Layer& layer = file_model->plan().layer_of(plan);
+      std::vector<float> whole;
+      for (const std::string& module : layer.holds) {
+        whole.insert(whole.end(), expected[module].begin(), expected[module].end());
+      }
+      if (layer.holds.size() > 1) expected[layer.parts[0].path] = whole;
+    }
+    for (const auto& [module, values] : found) {
+      ASSERT_EQ(values.size(), expected[module].size()) << module;
+      EXPECT_LT(relative_error(values, expected[module]), 0.2) << module;
+      ++weights;
+    }
+    ++files;
+  }
+  std::cout << files << " files, " << weights << " weights near their base model's\n";
+  EXPECT_GT(files, 0u);
+}
+
+TEST_F(GgufFamilies, RefusesWhatIsNoComponentsFile) {
+  const std::string model = LOADSTONE_SOURCE_DIR "/examples/models/emoji";
+  const auto refusal = [&](const std::string& text) {
+    const auto config =
+        loader_->parse_config("version: 1\nmodel: \"" + model + "\"\n" + text, "test.yaml");
+    if (!config.ok()) return config.error().text();
+    const auto plan = loader_->plan(*config);
+    return plan.ok() ? std::string("planned") : plan.error().text();
+  };
+  EXPECT_EQ(refusal("quantization: {default: {method: gguf, gguf_model: a/b.gguf}}\n"),
+            "gguf_model without a component: test.yaml:3:52: found it for \"default\", expected it "
+            "for one component, such as transformer");
+  EXPECT_EQ(refusal("quantization: {method: gguf, gguf_model: b.gguf}\n"),
+            "gguf_model rejected: test.yaml:3:42: \"b.gguf\": found no such file, expected a file, "
+            "REPO/FILE.gguf or REPO:TYPE");
+  EXPECT_EQ(refusal("rules: [{layer: \"*\", use: {method: gguf, gguf_model: a/b.gguf}}]\n"),
+            "gguf_model without a component: test.yaml:3:54: found it in a rule, expected it for "
+            "one component, such as transformer");
+  EXPECT_THAT(refusal("quantization: {method: gguf, gguf_model: \"" + model +
+                      "/vae/diffusion_pytorch_model.safetensors\"}\n"),
+              HasSubstr("found another container, expected GGUF"));
+  EXPECT_THAT(refusal("quantization: {decoder: {method: gguf, gguf_model: \"" + model +
+                      "/model_index.json\"}}\n"),
+              HasSubstr("found gguf_model for \"decoder\", expected it for text_encoder, "));
+}
+
+TEST_F(GgufFamilies, AComponentWithoutANameAdapterIsAnError) {
+  const std::string model = LOADSTONE_SOURCE_DIR "/examples/models/emoji";
+  const std::string output = (folder_ / "written").string();
+  const auto config = loader_->make_config(model, R"({"method": "gguf", "type": "Q8_0"})");
+  auto checkpoint = load::open_model(system_files(), *config);
+  auto graph = graph::build_graph(**checkpoint, LOADSTONE_SOURCE_DIR "/model_adapters");
+  ASSERT_TRUE(load::quantize(*checkpoint, *std::move(graph), config->quantization,
+                             loader_->registry(), {output, false})
+                  .ok());
+  const std::string file = output + "/transformer/qwen-image-Q8_0.gguf";
+  const auto plan = loader_->plan(with_file(model, "vae", file));
+  ASSERT_FALSE(plan.ok());
+  EXPECT_EQ(plan.error().text(),
+            "no name adapter for GGUF: " + file +
+                ": found component \"vae\" of family \"qwen_image\", expected the transformer of "
+                "flux1, flux2, qwen_image or z_image");
+  // The same as part of a folder, or from `components:`.
+  auto other = *loader_->make_config(model);
+  other.components.push_back({"vae", file, {}});
+  EXPECT_THAT(loader_->plan(other).error().text(), HasSubstr("no name adapter for GGUF"));
+}
+
+TEST_F(GgufFamilies, UnquantizedModulesDecodeAndMustMatch) {
+  const std::string model = LOADSTONE_SOURCE_DIR "/examples/models/emoji";
+  const std::string output = (folder_ / "written").string();
+  const auto config = loader_->make_config(model, R"({"method": "gguf", "type": "Q8_0"})");
+  auto checkpoint = load::open_model(system_files(), *config);
+  auto graph = graph::build_graph(**checkpoint, LOADSTONE_SOURCE_DIR "/model_adapters");
+  ASSERT_TRUE(load::quantize(*checkpoint, *std::move(graph), config->quantization,
+                             loader_->registry(), {output, false})
+                  .ok());
+  auto plan = loader_->plan(
+      *loader_->make_config(output, R"({"method": "gguf", "unquantized_modules": ["img_mlp"]})"));
+  ASSERT_TRUE(plan.ok()) << plan.error().text();
+  size_t decoded = 0;
+  for (const plan::LayerPlan& layer : (*plan)->layers) {
+    const std::string& path = (*plan)->layer_of(layer).path;
+    if (layer.decision != plan::Decision::decode) continue;
+    EXPECT_THAT(path, HasSubstr(".img_mlp."));
+    EXPECT_THAT(layer.reason, HasSubstr("unquantized_modules entry \"img_mlp\""));
+    ++decoded;
+  }
+  EXPECT_EQ(decoded, 8u);  // two in each of four blocks
+  plan = loader_->plan(
+      *loader_->make_config(output, R"({"method": "gguf", "unquantized_modules": ["img_mpl"]})"));
+  ASSERT_FALSE(plan.ok());
+  EXPECT_EQ(plan.error().text(),
+            "unquantized_modules entry matches no layer: --quantization:1:44: found \"img_mpl\", "
+            "expected a layer that gguf would quantize; did you mean \"img_mlp\"?");
 }
 
 }  // namespace
