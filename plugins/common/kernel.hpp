@@ -17,6 +17,17 @@
 #define LOADSTONE_TARGET_AVX512
 #endif
 
+namespace loadstone::common {
+
+/// Asks for what a decoder reads soon: its own work fills the window that would run ahead. Past the
+/// end of a row lies the next one, and past the end of memory nothing happens.
+LOADSTONE_INLINE void read_ahead(const void* at) {
+  constexpr int kAhead = 2048;
+  __builtin_prefetch(static_cast<const char*>(at) + kAhead);
+}
+
+}  // namespace loadstone::common
+
 /// LOADSTONE_KERNEL(f, (int a, int b), (a, b)) makes f_on(cpu, a, b) from `void f_body(int, int)`.
 #define LOADSTONE_KERNEL(name, params, args)                                                    \
   static void name##_scalar params { name##_body args; }                                        \

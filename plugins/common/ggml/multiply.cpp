@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/ggml/dequantize.hpp"
+#include "common/kernel.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -82,6 +83,9 @@ void multiply(Type type, const uint8_t* blocks, uint64_t rows, uint64_t in, cons
     for (uint64_t k = 0; k < in; k += kChunk) {
       alignas(64) float w[kChunk];
       const uint64_t count = std::min(kChunk, in - k);
+      for (uint64_t at = 0; at < count / info.elems * info.nbytes; at += 64) {
+        common::read_ahead(blocks + at);
+      }
       decode(blocks, count / info.elems, w);
       blocks += count / info.elems * info.nbytes;
       for (uint64_t i = 0; i < m; ++i) accumulate(w, x + i * in + k, count, sums[i]);

@@ -58,6 +58,12 @@ LS_INLINE GroupOctet group_octet(const Matrix& m, uint64_t group, uint64_t n) {
   return out;
 }
 
+/// The word that the next 32 columns begin with: rows lie apart, and no processor runs ahead there.
+LS_INLINE void ask_for(const uint32_t* at, uint64_t words) {
+  _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(at) + 4 * words),
+               _MM_HINT_T0);
+}
+
 /// Codes of 32 columns from `k` for the rows from `n`: gptq's come from kBits words a row.
 template <uint32_t kBits>
 struct GptqCodes {
@@ -68,6 +74,7 @@ struct GptqCodes {
     const uint32_t* at = m.qweight + k / 32 * kBits * m.n + n;
     for (uint32_t w = 0; w < kBits; ++w) {
       words[w] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at + w * m.n));
+      ask_for(at, (kBits + w) * m.n);
     }
   }
   LS_TARGET inline __attribute__((always_inline)) __m256i column(uint32_t i) const {
@@ -89,6 +96,7 @@ struct AwqCodes {
                                                             uint64_t n) {
     row_words = m.n / 8;
     at = m.qweight + k * row_words + n / 8;
+    for (uint64_t i = 32; i < 64; ++i) ask_for(at, i * row_words);
   }
   LS_TARGET inline __attribute__((always_inline)) __m256i column(uint32_t i) const {
     return awq_octet(at[i * row_words]);

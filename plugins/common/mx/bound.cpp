@@ -9,6 +9,7 @@
 #include "common/digest.hpp"
 #include "common/numerics/dual.hpp"
 #include "common/numerics/floats.hpp"
+#include "common/product/few.hpp"
 #include "common/product/rows.hpp"
 
 namespace loadstone::common::mx {
@@ -144,13 +145,34 @@ void Bound::decode(uint64_t row, uint16_t* out) const {
   }
 }
 
+/// Columns [begin, begin+count) of an e2m1 row, without the row's own scale.
+float Bound::dot(uint64_t row, uint64_t begin, uint64_t count, const float* x) const {
+  constexpr uint64_t kGroups = 128;  // at a time
+  const uint8_t* packed = stored_.codes + row * form_.row_nbytes();
+  const uint8_t* scales = stored_.scales + row * form_.scale_columns();
+  float sum = 0;
+  for (uint64_t at = 0; at < count; at += kGroups * kMxGroup) {
+    float relative[kGroups];
+    const uint64_t here = std::min(count - at, kGroups * kMxGroup);
+    mx_relative_scales(scales + (begin + at) / kMxGroup, form_.dual ? 127 : tops_[row], relative,
+                       mx_groups(here));
+    sum += dot_e2m1(packed + (begin + at) / 2, relative, kMxGroup, x + at, here);
+  }
+  return sum;
+}
+
 void Bound::multiply(const ls_apply& call, uint32_t group, const void* activation) const {
   const uint64_t first = group * form_.n;
-  const CodedWeight weight{[=, this](uint64_t row, uint16_t* out) { decode(first + row, out); },
-                           [=, this](uint64_t row) -> const float* {
-                             if (!form_.dual) return &row_scales_[first + row];
-                             return stored_.outer + (first + row) * form_.outer_columns();
-                           }};
+  CodedWeight weight{[=, this](uint64_t row, uint16_t* out) { decode(first + row, out); },
+                     [=, this](uint64_t row) -> const float* {
+                       if (!form_.dual) return &row_scales_[first + row];
+                       return stored_.outer + (first + row) * form_.outer_columns();
+                     }};
+  if (form_.element == MxElement::e2m1) {
+    weight.dot = [=, this](uint64_t row, uint64_t begin, uint64_t count, const float* x) {
+      return dot(first + row, begin, count, x);
+    };
+  }
   product_.apply(call, weight, 0, form_.n, activation);
 }
 

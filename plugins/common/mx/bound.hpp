@@ -25,6 +25,7 @@ class Bound {
   void smooth(const ls_apply& call, uint32_t group, const float* x, float* out) const;
   void multiply(const ls_apply& call, uint32_t group, const void* activation) const;
   void decode(uint64_t row, uint16_t* out) const;
+  float dot(uint64_t row, uint64_t begin, uint64_t count, const float* x) const;
   void set_keys();
 
   const Config& config_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/codecs/bf16_words.hpp"
 #include "common/codecs/e2m1.hpp"
 #include "common/codecs/e4m3.hpp"
 #include "common/codecs/e8m0.hpp"
@@ -97,17 +98,52 @@ LOADSTONE_INLINE void dequantize_element(const uint8_t* __restrict codes,
 }
 
 template <MxElement Element>
-LOADSTONE_INLINE void decode_bf16_element(const uint8_t* __restrict codes,
-                                          const uint8_t* __restrict scales, uint8_t top,
-                                          uint16_t* __restrict out, size_t n) {
-  for_each_group(
-      n, [&](size_t begin, size_t count, size_t g) __attribute__((always_inline)) {
-        const float scale = relative_scale(scales[g], top);
-        for (size_t i = begin; i < begin + count; ++i) {
-          const float value = decode<Element>(codes[i]) * scale;
-          out[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
-        }
-      });
+LOADSTONE_INLINE void decode_bf16_group(const uint8_t* __restrict codes, float scale,
+                                        uint16_t* __restrict out, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    const float value = decode<Element>(codes[i]) * scale;
+    out[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
+  }
+}
+
+template <MxElement Element>
+void decode_bf16_scalar(const uint8_t* codes, const uint8_t* scales, uint8_t top, uint16_t* out,
+                        size_t n) {
+  for_each_group(n, [&](size_t begin, size_t count, size_t g) {
+    decode_bf16_group<Element>(codes + begin, relative_scale(scales[g], top), out + begin, count);
+  });
+}
+
+#if defined(__x86_64__)
+/// Below this the smallest element would not be a normal number.
+constexpr int kLeastDelta = -110;
+
+template <MxElement Element>
+LOADSTONE_TARGET_AVX2 void decode_bf16_words(const uint8_t* codes, const uint8_t* scales,
+                                             uint8_t top, uint16_t* out, size_t n) {
+  for (size_t begin = 0, g = 0; begin < n; begin += kMxGroup, ++g) {
+    const int delta = static_cast<int>(scales[g]) - static_cast<int>(top);
+    const bool exact = scales[g] != kE8m0Nan && delta >= kLeastDelta;
+    if (!exact || begin + kMxGroup > n) {
+      decode_bf16_group<Element>(codes + begin, relative_scale(scales[g], top), out + begin,
+                                 std::min(kMxGroup, n - begin));
+      continue;
+    }
+    Bf16Words words =
+        Element == MxElement::e4m3 ? e4m3_words(codes + begin) : e2m1_words(codes + begin);
+    words = {scaled(words.first, delta), scaled(words.second, delta)};
+    store(words, out + begin);
+  }
+}
+#endif
+
+template <MxElement Element>
+void decode_bf16(const uint8_t* codes, const uint8_t* scales, uint8_t top, uint16_t* out, size_t n,
+                 Cpu cpu) {
+#if defined(__x86_64__)
+  if (cpu != Cpu::scalar) return decode_bf16_words<Element>(codes, scales, top, out, n);
+#endif
+  decode_bf16_scalar<Element>(codes, scales, top, out, n);
 }
 
 template <MxRule Rule, MxElement Element>
@@ -122,6 +158,13 @@ LOADSTONE_INLINE void round_rule(const float* __restrict x, uint8_t top, float* 
         }
       });
 }
+
+LOADSTONE_INLINE void relative_scales_body(const uint8_t* __restrict scales, uint8_t top,
+                                           float* __restrict out, size_t n) {
+  for (size_t i = 0; i < n; ++i) out[i] = relative_scale(scales[i], top);
+}
+LOADSTONE_KERNEL(relative_scales, (const uint8_t* s, uint8_t top, float* out, size_t n),
+                 (s, top, out, n))
 
 // The four pairs of rule and element that methods use.
 LOADSTONE_INLINE void quantize_ocp8_body(const float* x, uint8_t* q, uint8_t* s, size_t n) {
@@ -154,15 +197,6 @@ LOADSTONE_INLINE void dequantize8_body(const uint8_t* q, const uint8_t* s, float
 LOADSTONE_INLINE void dequantize4_body(const uint8_t* q, const uint8_t* s, float* out, size_t n) {
   dequantize_element<MxElement::e2m1>(q, s, out, n);
 }
-LOADSTONE_INLINE void decode8_body(const uint8_t* q, const uint8_t* s, uint8_t top, uint16_t* out,
-                                   size_t n) {
-  decode_bf16_element<MxElement::e4m3>(q, s, top, out, n);
-}
-LOADSTONE_INLINE void decode4_body(const uint8_t* q, const uint8_t* s, uint8_t top, uint16_t* out,
-                                   size_t n) {
-  decode_bf16_element<MxElement::e2m1>(q, s, top, out, n);
-}
-
 LOADSTONE_KERNEL(quantize_ocp8, (const float* x, uint8_t* q, uint8_t* s, size_t n), (x, q, s, n))
 LOADSTONE_KERNEL(quantize_rceil8, (const float* x, uint8_t* q, uint8_t* s, size_t n), (x, q, s, n))
 LOADSTONE_KERNEL(quantize_ocp4, (const float* x, uint8_t* q, uint8_t* s, size_t n), (x, q, s, n))
@@ -175,10 +209,6 @@ LOADSTONE_KERNEL(dequantize8, (const uint8_t* q, const uint8_t* s, float* out, s
                  (q, s, out, n))
 LOADSTONE_KERNEL(dequantize4, (const uint8_t* q, const uint8_t* s, float* out, size_t n),
                  (q, s, out, n))
-LOADSTONE_KERNEL(decode8, (const uint8_t* q, const uint8_t* s, uint8_t top, uint16_t* o, size_t n),
-                 (q, s, top, o, n))
-LOADSTONE_KERNEL(decode4, (const uint8_t* q, const uint8_t* s, uint8_t top, uint16_t* o, size_t n),
-                 (q, s, top, o, n))
 
 }  // namespace
 
@@ -206,8 +236,13 @@ void mx_dequantize(MxElement element, const uint8_t* codes, const uint8_t* scale
 
 void mx_decode_bf16(MxElement element, const uint8_t* codes, const uint8_t* scales, uint8_t top,
                     uint16_t* out, size_t n, Cpu cpu) {
-  const auto kernel = element == MxElement::e4m3 ? decode8_for(cpu) : decode4_for(cpu);
-  kernel(codes, scales, top, out, n);
+  const auto kernel =
+      element == MxElement::e4m3 ? decode_bf16<MxElement::e4m3> : decode_bf16<MxElement::e2m1>;
+  kernel(codes, scales, top, out, n, cpu);
+}
+
+void mx_relative_scales(const uint8_t* scales, uint8_t top, float* out, size_t n, Cpu cpu) {
+  relative_scales_for(cpu)(scales, top, out, n);
 }
 
 float mx_round(MxRule rule, MxElement element, const float* x, float* values, size_t n, Cpu cpu) {

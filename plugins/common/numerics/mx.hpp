@@ -39,6 +39,10 @@ void mx_dequantize(MxElement element, const uint8_t* codes, const uint8_t* scale
 void mx_decode_bf16(MxElement element, const uint8_t* codes, const uint8_t* scales, uint8_t top,
                     uint16_t* out, size_t n, Cpu cpu = cpu_in_use());
 
+/// 2^(b-top) of n scale bytes, as mx_decode_bf16 applies them.
+void mx_relative_scales(const uint8_t* scales, uint8_t top, float* out, size_t n,
+                        Cpu cpu = cpu_in_use());
+
 /// For products: a row quantized and decoded again, over its largest scale: values
 /// element·2^(b-top), the row's scale 2^(top-127) returned. Groups that aren't finite become NaN.
 float mx_round(MxRule rule, MxElement element, const float* x, float* values, size_t n,

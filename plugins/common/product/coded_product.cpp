@@ -4,6 +4,7 @@
 
 #include "common/codecs/half.hpp"
 #include "common/kernel.hpp"
+#include "common/product/few.hpp"
 #include "common/product/host_product.hpp"
 #include "common/product/rows.hpp"
 
@@ -19,6 +20,9 @@ uint64_t panel_rows(const CodedShape& s) {
   return std::clamp<uint64_t>(rows, std::min<uint64_t>(64, s.n), std::max<uint64_t>(s.n, 1));
 }
 uint64_t chunks_of(const CodedShape& s) { return ceil_div(panel_rows(s), kChunkRows); }
+
+/// A task's decoded row, where a few rows of x are multiplied.
+uint64_t few_slice(const CodedShape& s) { return round_up(s.k * sizeof(uint16_t), 64); }
 
 LOADSTONE_INLINE void scale_values_body(float* __restrict x, float s, size_t n) {
   for (size_t i = 0; i < n; ++i) x[i] *= s;
@@ -55,13 +59,14 @@ CodedProduct::CodedProduct(CodedShape shape, const packed::Unit* unit)
 const char* CodedProduct::path() const { return unit_ != nullptr ? unit_->name : "host_f32"; }
 
 uint64_t CodedProduct::activation_nbytes(uint64_t m) const {
-  if (unit_ != nullptr) return packed::activation_nbytes(*unit_, packed_shape(), m);
+  if (unit_ != nullptr && m > kFewRows) return packed::activation_nbytes(*unit_, packed_shape(), m);
   return (m * shape_.k + m * shape_.groups()) * sizeof(float);
 }
 
 uint64_t CodedProduct::workspace_nbytes(uint64_t m) const {
+  const uint64_t prepare = std::min(kMaxTasks, m) * 2 * shape_.k * sizeof(float);
+  if (m <= kFewRows) return std::max(prepare, kMaxTasks * few_slice(shape_));
   if (unit_ != nullptr) return packed::workspace_nbytes(*unit_, packed_shape());
-  const uint64_t prepare = kMaxTasks * 2 * shape_.k * sizeof(float);
   const uint64_t rows = panel_rows(shape_);
   const uint64_t halves = round_up(chunks_of(shape_) * shape_.k * sizeof(uint16_t), 64);
   const uint64_t apply = (rows * shape_.k + m * rows + 2 * rows) * sizeof(float) + halves;
@@ -70,7 +75,9 @@ uint64_t CodedProduct::workspace_nbytes(uint64_t m) const {
 
 void CodedProduct::prepare(const ls_apply& call, const QuantizeRow& quantize,
                            void* activation) const {
-  if (unit_ == nullptr) return prepare_floats(call, quantize, static_cast<float*>(activation));
+  if (unit_ == nullptr || call.m <= kFewRows) {
+    return prepare_floats(call, quantize, static_cast<float*>(activation));
+  }
   const uint64_t k = shape_.k;
   packed::prepare(
       *unit_, packed_shape(), call,
@@ -84,16 +91,17 @@ void CodedProduct::prepare(const ls_apply& call, const QuantizeRow& quantize,
 
 void CodedProduct::apply(const ls_apply& call, const CodedWeight& weight, uint64_t begin,
                          uint64_t count, const void* activation) const {
-  if (unit_ == nullptr) {
-    return apply_floats(call, weight, begin, count, static_cast<const float*>(activation));
-  }
+  const auto* values = static_cast<const float*>(activation);
+  if (call.m <= kFewRows) return apply_few(call, weight, begin, count, values);
+  if (unit_ == nullptr) return apply_floats(call, weight, begin, count, values);
   const packed::Weight rows{
       [&](uint64_t row, void* items) { weight.decode(row, static_cast<uint16_t*>(items)); },
       weight.scales};
   packed::apply(*unit_, packed_shape(), call, rows, begin, count, activation);
 }
 
-// Activation: m rows of k values (times their scales when there are groups), then m·groups scales.
+// Activation: m rows of k values (more than a few with groups: times their scales), then m·groups
+// scales.
 void CodedProduct::prepare_floats(const ls_apply& call, const QuantizeRow& quantize,
                                   float* values) const {
   const CodedShape& s = shape_;
@@ -106,7 +114,46 @@ void CodedProduct::prepare_floats(const ls_apply& call, const QuantizeRow& quant
       float* row_scales = scales + i * s.groups();
       float* own = room + task * 2 * s.k;
       quantize(i, x_row(call, i, s.k, own), own + s.k, row, row_scales);
-      if (s.group != 0) scale_groups(row, row_scales, s);
+      if (s.group != 0 && call.m > kFewRows) scale_groups(row, row_scales, s);
+    }
+  });
+}
+
+void CodedProduct::apply_few(const ls_apply& call, const CodedWeight& weight, uint64_t begin,
+                             uint64_t count, const float* values) const {
+  const CodedShape& s = shape_;
+  const float* scales = values + call.m * s.k;
+  const uint64_t width = s.group == 0 ? std::max<uint64_t>(s.k, 1) : s.group;
+  const uint64_t chunks = ceil_div(count, kChunkRows), tasks = std::min(kMaxTasks, chunks);
+  const auto of_row = [&](uint64_t row, uint16_t* half, float* lines) {
+    if (!weight.dot) weight.decode(row, half);
+    const float* sw = weight.scales(row);
+    for (uint64_t i = 0; i < call.m; ++i) {
+      const float* x = values + i * s.k;
+      float& y = lines[i * kChunkRows];
+      y = 0;
+      for (uint64_t g = 0; g < s.groups(); ++g) {
+        const uint64_t at = g * width, here = std::min(width, s.k - at);
+        const float sum =
+            weight.dot ? weight.dot(row, at, here, x + at) : dot_bf16(half + at, x + at, here);
+        const float sx = scales[i * s.groups() + g];
+        y = s.group == 0 ? sx * (sw[0] * sum) : y + sum * (sx * sw[g]);
+      }
+    }
+  };
+  sdk::parallel_for(tasks, [&](uint64_t task) {
+    auto* half =
+        reinterpret_cast<uint16_t*>(static_cast<char*>(call.workspace) + task * few_slice(s));
+    for (uint64_t chunk = chunks * task / tasks; chunk < chunks * (task + 1) / tasks; ++chunk) {
+      const uint64_t first = chunk * kChunkRows, rows = std::min(kChunkRows, count - first);
+      float lines[kFewRows * kChunkRows], bias[kChunkRows];
+      for (uint64_t r = 0; r < rows; ++r) of_row(begin + first + r, half, lines + r);
+      bias_row(call, begin + first, rows, bias);
+      for (uint64_t i = 0; i < call.m; ++i) {
+        float* line = lines + i * kChunkRows;
+        for (uint64_t r = 0; r < rows; ++r) line[r] += bias[r];
+        narrow(call.y_dtype, line, y_at(call, i, begin + first), rows);
+      }
     }
   });
 }

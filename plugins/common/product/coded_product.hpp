@@ -5,9 +5,10 @@
 //   groups along K:   y[i][j] = Σ_g (Σ_{k∈g} qx·qw)·(sx[i][g]·sw[j][g]) + bias[j], groups in order
 //
 // The sums are float32 in an unspecified order: error at most (K+8)·2^-24·Σ|x̂ŵ| a value. Products
-// of two values are exact. Runs on AMX tiles where the processor has them (values as bf16), else on
-// the host's float32 product. A value of x or W that isn't finite makes its outputs not finite.
-// Source of the formulas: numeric-definitions, sections 2 to 4.
+// of two values are exact. A few rows of x are multiplied as W is decoded; more run on AMX tiles
+// where the processor has them (values as bf16), else on the host's float32 product. A value of x
+// or W that isn't finite makes its outputs not finite. Source of the formulas: numeric-definitions,
+// sections 2 to 4.
 #pragma once
 
 #include <loadstone/plugin.h>
@@ -37,6 +38,9 @@ struct CodedWeight {
   std::function<void(uint64_t row, uint16_t* values)> decode;
   /// groups() scales of row `row`.
   std::function<const float*(uint64_t row)> scales;
+  /// Where it is faster than by decode, or null: Σ of the unscaled values of columns [begin,
+  /// begin+count), a group or a whole row, times the `count` floats at x.
+  std::function<float(uint64_t row, uint64_t begin, uint64_t count, const float* x)> dot = nullptr;
 };
 
 /// The tables of one bound layer. Thread-safe: all state is in the caller's buffers.
@@ -62,6 +66,8 @@ class CodedProduct {
 
  private:
   void prepare_floats(const ls_apply& call, const QuantizeRow& quantize, float* values) const;
+  void apply_few(const ls_apply& call, const CodedWeight& weight, uint64_t begin, uint64_t count,
+                 const float* values) const;
   void apply_floats(const ls_apply& call, const CodedWeight& weight, uint64_t begin, uint64_t count,
                     const float* values) const;
 

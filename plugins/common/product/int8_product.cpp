@@ -5,6 +5,7 @@
 
 #include "common/kernel.hpp"
 #include "common/numerics/int8.hpp"
+#include "common/product/few.hpp"
 #include "common/product/host_product.hpp"
 #include "common/product/rows.hpp"
 
@@ -64,11 +65,15 @@ Int8Product::Int8Product(Int8Shape shape, const packed::Unit* unit) : shape_(sha
 const char* Int8Product::path() const { return unit_ != nullptr ? unit_->name : "host_f32"; }
 
 uint64_t Int8Product::activation_nbytes(uint64_t m) const {
-  if (unit_ != nullptr) return packed::activation_nbytes(*unit_, packed_shape(), m);
+  if (unit_ != nullptr && m > kFewRows) {
+    return packed::activation_nbytes(*unit_, packed_shape(), m);
+  }
   return round_up(m * shape_.k, 64) + m * sizeof(float);
 }
 
 uint64_t Int8Product::workspace_nbytes(uint64_t m) const {
+  // A few rows: widened ones in prepare, or a task's decoded row of W.
+  if (m <= kFewRows) return kMaxTasks * round_up(shape_.k, 64) * sizeof(float);
   if (unit_ != nullptr) return packed::workspace_nbytes(*unit_, packed_shape());
   const Room room(shape_, m, nullptr);
   const auto apply = reinterpret_cast<uint64_t>(room.end);
@@ -77,7 +82,7 @@ uint64_t Int8Product::workspace_nbytes(uint64_t m) const {
 
 void Int8Product::prepare(const ls_apply& call, const QuantizeRowInt8& quantize,
                           void* activation) const {
-  if (unit_ != nullptr) {
+  if (unit_ != nullptr && call.m > kFewRows) {
     return packed::prepare(
         *unit_, packed_shape(), call,
         [&](uint64_t, const float* x, float*, void* items, float* scales) {
@@ -98,7 +103,7 @@ void Int8Product::prepare(const ls_apply& call, const QuantizeRowInt8& quantize,
 
 void Int8Product::apply(const ls_apply& call, const Int8Weight& weight,
                         const void* activation) const {
-  if (unit_ != nullptr) {
+  if (unit_ != nullptr && call.m > kFewRows) {
     const uint64_t k = shape_.k;
     const packed::Weight rows{[&](uint64_t row, void* items) {
                                 if (weight.decode)
@@ -110,9 +115,39 @@ void Int8Product::apply(const ls_apply& call, const Int8Weight& weight,
   }
   ls_apply with = call;
   with.activation = const_cast<void*>(activation);
+  if (call.m <= kFewRows) return apply_few(with, weight);
   const auto* scales = reinterpret_cast<const float*>(static_cast<const char*>(activation) +
                                                       round_up(call.m * shape_.k, 64));
   apply_floats(with, weight, scales);
+}
+
+void Int8Product::apply_few(const ls_apply& call, const Int8Weight& weight) const {
+  const uint64_t k = shape_.k;
+  const auto* x = static_cast<const int8_t*>(call.activation);
+  const auto* scales = reinterpret_cast<const float*>(x + round_up(call.m * k, 64));
+  const uint64_t chunks = ceil_div(shape_.n, kChunkRows), tasks = std::min(kMaxTasks, chunks);
+  sdk::parallel_for(tasks, [&](uint64_t task) {
+    auto* decoded = static_cast<int8_t*>(call.workspace) + task * round_up(k, 64);
+    for (uint64_t chunk = chunks * task / tasks; chunk < chunks * (task + 1) / tasks; ++chunk) {
+      const uint64_t first = chunk * kChunkRows, rows = std::min(kChunkRows, shape_.n - first);
+      int32_t sums[kFewRows * kChunkRows];
+      float line[kChunkRows], bias[kChunkRows];
+      for (uint64_t r = 0; r < rows; ++r) {
+        if (weight.decode) weight.decode(first + r, 0, k, decoded);
+        const int8_t* codes = weight.decode ? decoded : weight.codes + (first + r) * k;
+        const int32_t constant = weight.constants == nullptr ? 0 : weight.constants[first + r];
+        for (uint64_t i = 0; i < call.m; ++i) {
+          sums[i * kChunkRows + r] = constant + dot_int8(codes, x + i * k, k);
+        }
+      }
+      bias_row(call, first, rows, bias);
+      for (uint64_t i = 0; i < call.m; ++i) {
+        finish_for(cpu_in_use())(sums + i * kChunkRows, scales[i], weight.scales + first, bias,
+                                 line, rows);
+        narrow(call.y_dtype, line, y_at(call, i, first), rows);
+      }
+    }
+  });
 }
 
 /// sums += x·wᵀ over columns [begin, begin+depth) of K, rows [first, first+rows) of W.

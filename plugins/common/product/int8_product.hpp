@@ -51,6 +51,7 @@ class Int8Product {
 
  private:
   packed::Shape packed_shape() const { return {shape_.n, shape_.k, 0}; }
+  void apply_few(const ls_apply& call, const Int8Weight& weight) const;
   void apply_floats(const ls_apply& call, const Int8Weight& weight, const float* scales) const;
   void add_stretch(const ls_apply& call, const Int8Weight& weight, uint64_t first, uint64_t rows,
                    uint64_t begin, uint64_t depth) const;

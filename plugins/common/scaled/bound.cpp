@@ -11,6 +11,7 @@
 #include "common/numerics/floats.hpp"
 #include "common/numerics/fp8.hpp"
 #include "common/numerics/int8.hpp"
+#include "common/product/few.hpp"
 #include "common/product/rows.hpp"
 
 namespace loadstone::common::scaled {
@@ -232,6 +233,24 @@ void Bound::decode_levels(uint64_t row, const uint8_t* codes, uint16_t* out) con
   }
 }
 
+/// Columns [begin, begin+count) of an e2m1 row in groups of 16 or 32, without the row's own scale.
+float Bound::dot_nvfp4(uint64_t row, uint64_t begin, uint64_t count, const float* x) const {
+  constexpr uint64_t kGroups = 128;  // at a time
+  const uint64_t width = form_.scale_width;
+  const size_t part = part_of_row(form_.parts, row);
+  const uint8_t* packed = codes_ + row * form_.row_nbytes();
+  const auto* scales = reinterpret_cast<const uint8_t*>(views_[part].scales) +
+                       (row - form_.parts[part].row_begin) * form_.scale_columns;
+  float sum = 0;
+  for (uint64_t at = 0; at < count; at += kGroups * width) {
+    float values[kGroups];
+    const uint64_t here = std::min(count - at, kGroups * width);
+    e4m3_decode(scales + (begin + at) / width, values, ceil_div(here, width));
+    sum += dot_e2m1(packed + (begin + at) / 2, values, width, x + at, here);
+  }
+  return sum;
+}
+
 void Bound::multiply(const ls_apply& call, uint32_t group, const void* activation) const {
   const uint64_t first = group * form_.n;
   if (int8_) {
@@ -247,14 +266,20 @@ void Bound::multiply(const ls_apply& call, uint32_t group, const void* activatio
     return int8_->apply(call, weight, activation);
   }
   const uint64_t columns = product_group(form_) == 0 ? 1 : form_.scale_columns;
-  const CodedWeight weight{
-      [=, this](uint64_t row, uint16_t* out) { decode(first + row, out); },
-      [=, this](uint64_t row) -> const float* {
-        if (form_.spec.scale != Scale::block) return &scales_[(first + row) * columns];
-        const PartForm& part = form_.parts[part_of_row(form_.parts, first + row)];
-        const uint64_t block = (first + row - part.row_begin) / form_.spec.block_rows;
-        return &scales_[(part.block_begin + block) * columns];
-      }};
+  CodedWeight weight{[=, this](uint64_t row, uint16_t* out) { decode(first + row, out); },
+                     [=, this](uint64_t row) -> const float* {
+                       if (form_.spec.scale != Scale::block)
+                         return &scales_[(first + row) * columns];
+                       const PartForm& part = form_.parts[part_of_row(form_.parts, first + row)];
+                       const uint64_t block =
+                           (first + row - part.row_begin) / form_.spec.block_rows;
+                       return &scales_[(part.block_begin + block) * columns];
+                     }};
+  if (form_.spec.codes == Codes::e2m1) {
+    weight.dot = [=, this](uint64_t row, uint64_t begin, uint64_t count, const float* x) {
+      return dot_nvfp4(first + row, begin, count, x);
+    };
+  }
   coded_->apply(call, weight, 0, form_.n, activation);
 }
 

@@ -29,6 +29,7 @@ class Bound {
   void multiply(const ls_apply& call, uint32_t group, const void* activation) const;
   void decode(uint64_t row, uint16_t* out) const;
   void decode_levels(uint64_t row, const uint8_t* codes, uint16_t* out) const;
+  float dot_nvfp4(uint64_t row, uint64_t begin, uint64_t count, const float* x) const;
   void apply_weights(const ls_apply& call) const;
   void smooth_all(const ls_apply& call, char* out) const;
 

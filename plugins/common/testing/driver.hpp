@@ -188,6 +188,10 @@ struct Produced {
 /// One method of a plugin's library, configured.
 class Driver {
  public:
+  /// What the host lends, before the first Driver: benchmarks put theirs here.
+  inline static decltype(ls_host::parallel_for) lent_parallel_for = run_on_two_threads;
+  inline static decltype(ls_host::gemm) lent_gemm = plain_gemm;
+
   /// `plugin`: the library's stem, from the build's plugin folder.
   explicit Driver(const std::string& plugin, const std::string& method = "") {
     const std::string path = std::string(LOADSTONE_BINARY_DIR "/plugins/") + plugin + ".so";
@@ -317,16 +321,22 @@ class Driver {
     const uint64_t* group_end = nullptr;
   };
 
-  /// y as float32, m rows of n. `key`, if not null, gets the activation's key.
-  std::vector<float> apply(TestLayer& layer, Produced& produced, const Run& run,
-                           std::vector<uint8_t>* key = nullptr) {
+  using Owned = std::unique_ptr<ls_bound, void (*)(ls_bound*)>;
+  Owned bind(TestLayer& layer, Produced& produced) {
     ls_target target = sdk::make<ls_target>();
     target.kind = LS_TARGET_CPU;
     target.name = "cpu";
     ls_bound* bound = nullptr;
     check(table_->bind(config_, layer.view(), &target, produced.answer.work.note,
                        produced.pointers.data(), produced.pointers.size(), &bound));
-    const std::unique_ptr<ls_bound, void (*)(ls_bound*)> owned(bound, table_->unbind);
+    return {bound, table_->unbind};
+  }
+
+  /// y as float32, m rows of n. `key`, if not null, gets the activation's key.
+  std::vector<float> apply(TestLayer& layer, Produced& produced, const Run& run,
+                           std::vector<uint8_t>* key = nullptr) {
+    const Owned owned = bind(layer, produced);
+    ls_bound* bound = owned.get();
     ls_apply call = sdk::make<ls_apply>();
     check(table_->variant(bound, &run.step, &call.variant));
     ls_sizes sizes = sdk::make<ls_sizes>();
@@ -462,8 +472,8 @@ class Driver {
       failure() = text;
       return status;
     };
-    out.parallel_for = run_on_two_threads;
-    out.gemm = plain_gemm;
+    out.parallel_for = lent_parallel_for;
+    out.gemm = lent_gemm;
     out.plan_source = [](ls_sink* sink, const ls_source* one) -> int32_t {
       answer(sink).sources.push_back(*one);
       return LS_OK;
