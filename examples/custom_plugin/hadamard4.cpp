@@ -110,7 +110,7 @@ struct Method {
       out.workspace_nbytes = product_.workspace_nbytes(m);
       out.activation_nbytes = m * form_.in * sizeof(float);
       out.key_nbytes = sizeof out.key;
-      std::memcpy(out.key, "rotated", 8);
+      std::memcpy(out.key, "hadamard", 8);
       std::memcpy(out.key + 8, key, sizeof key);
     }
     void prepare(const ls_apply& call) const {
