@@ -394,6 +394,8 @@ class Driver {
   }
   static uint64_t item_nbytes(uint32_t dtype) {
     switch (dtype) {
+      case LS_DTYPE_I64:
+        return 8;
       case LS_DTYPE_F32:
       case LS_DTYPE_I32:
         return 4;
