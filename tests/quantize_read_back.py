@@ -1,18 +1,27 @@
-"""What `loadstone quantize` writes, read by Python's safetensors: the weights computed from its
-tensors by each format's definition equal those of `loadstone dequantize` byte for byte.
+"""What `loadstone quantize` writes, read by Python's safetensors and gguf: the weights computed from
+its tensors by each format's definition (GGUF: by the package itself) equal those of `loadstone
+dequantize` byte for byte, and GGUF blocks equal what the package makes of the model's floats.
 
 usage: quantize_read_back.py LOADSTONE MODEL
-Exits with 77 (skipped) where the packages safetensors and numpy are missing."""
+Takes the packages of python_packages.sh where its own Python has none. Exits with 77 (skipped)
+where both lack them."""
+import json
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 
 try:
+    import gguf
     import numpy as np
     import safetensors
 except ImportError as missing:
-    print(f"skipped: {missing}")
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    other = cache / "loadstone/python-readers/bin/python3"
+    if other.exists() and str(other) != sys.executable:
+        os.execv(other, [str(other), *sys.argv])
+    print(f"skipped: {missing}: run tests/python_packages.sh")
     sys.exit(77)
 
 
@@ -53,15 +62,25 @@ def weight_of(own):
     return np.ldexp(groups, exponents[:, :, None] - 127).astype(np.float32).reshape(values.shape)
 
 
-def check(loadstone, model, method, folder):
-    written, floats = folder / method, folder / (method + "-f32")
-    for command in (["quantize", model, "--quantization", method, "--output", written],
+def tensors_below(folder):
+    found = {}
+    for path in sorted(pathlib.Path(folder).glob("*.safetensors")):
+        found.update(tensors(path))
+    return found
+
+
+def write(loadstone, model, quantization, folder):
+    """The written folder and the float32 tensors of its transformer."""
+    written, floats = folder / "written", folder / "f32"
+    for command in (["quantize", model, "--quantization", quantization, "--output", written],
                     ["dequantize", written, "--output", floats]):
         subprocess.run([loadstone, *map(str, command)], check=True, stdout=subprocess.DEVNULL)
-    found = {}
-    for path in sorted((written / "transformer").glob("*.safetensors")):
-        found.update(tensors(path))
-    expected = tensors(floats / "transformer.safetensors")
+    return written, tensors(floats / "transformer.safetensors")
+
+
+def check(loadstone, model, method, folder):
+    written, expected = write(loadstone, model, method, folder)
+    found = tensors_below(written / "transformer")
     count = 0
     for name in found:
         if not name.endswith(".weight_scale"):
@@ -76,6 +95,45 @@ def check(loadstone, model, method, folder):
     print(f"{method}: {count} weights equal")
 
 
-with tempfile.TemporaryDirectory() as folder_name:
-    for method_name in ("fp8", "int8", "mxfp8", "mxfp4"):
+def floats_of(dtype, shape, content):
+    if dtype == "F32":
+        return np.frombuffer(content, np.float32).reshape(shape)
+    if dtype != "BF16":
+        sys.exit(f"found {dtype} in the model, expected F32 or BF16")
+    return (np.frombuffer(content, np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(shape)
+
+
+def check_gguf(loadstone, model, kind, folder):
+    quantization = json.dumps({"method": "gguf", "type": kind.name})
+    written, expected = write(loadstone, model, quantization, folder)
+    (path,) = (written / "transformer").glob("*.gguf")
+    found = {t.name: t for t in gguf.GGUFReader(path).tensors}
+    source = tensors_below(pathlib.Path(model) / "transformer")
+    if found.keys() != source.keys() or found.keys() != expected.keys():
+        sys.exit(f"{kind.name}: tensors differ: {sorted(found.keys() ^ source.keys())[:4]}")
+    count = 0
+    for name, tensor in found.items():
+        dtype, shape, content = source[name]
+        if list(reversed(tensor.shape.tolist())) != list(shape):
+            sys.exit(f"{kind.name}: {name}: found shape {tensor.shape}, expected {shape}")
+        blocks = tensor.data.tobytes()
+        if tensor.tensor_type == kind:
+            if blocks != gguf.quants.quantize(floats_of(dtype, shape, content), kind).tobytes():
+                sys.exit(f"{kind.name}: blocks of {name} differ")
+            count += 1
+        elif blocks != content:
+            sys.exit(f"{kind.name}: {name} differs from the model's")
+        if gguf.quants.dequantize(tensor.data, tensor.tensor_type).tobytes() != expected[name][2]:
+            sys.exit(f"{kind.name}: floats of {name} differ")
+    if count == 0:
+        sys.exit(f"{kind.name}: found no quantized weight")
+    print(f"gguf {kind.name}: {count} weights of {len(found)} tensors equal")
+
+
+for method_name in ("fp8", "int8", "mxfp8", "mxfp4"):
+    with tempfile.TemporaryDirectory() as folder_name:
         check(sys.argv[1], sys.argv[2], method_name, pathlib.Path(folder_name))
+for type_name in ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "TQ1_0", "TQ2_0", "MXFP4"):
+    with tempfile.TemporaryDirectory() as folder_name:
+        check_gguf(sys.argv[1], sys.argv[2], gguf.GGMLQuantizationType[type_name],
+                   pathlib.Path(folder_name))

@@ -22,6 +22,8 @@ jobs=$(nproc)
 
 step "packages"
 cmake/install-packages.sh --tests
+step "Python packages that read what we write"
+tests/python_packages.sh >/dev/null
 step "LibTorch 2.11.0"
 cmake/get-libtorch.sh
 
