@@ -91,5 +91,21 @@ TEST_F(OnTheGpu, CastsAreMadeBeforeTheyAreSent) {
   }
 }
 
+TEST_F(OnTheGpu, QuantizedLayersHoldTheBytesOfTheHost) {
+  for (const char* method : {"fp8", "int8", "mxfp8", "mxfp4"}) {
+    SCOPED_TRACE(method);
+    auto section = section_of("cuda:0");
+    auto gpu = load(section, method);
+    if (!gpu.ok() && gpu.error().text().find("no CUDA kernel") != std::string::npos) {
+      GTEST_SKIP() << "built without nvcc: " << gpu.error().text();
+    }
+    ASSERT_TRUE(gpu.ok()) << gpu.error().text();
+    section.device = "cpu";
+    auto host = load(section, method);
+    ASSERT_TRUE(host.ok()) << host.error().text();
+    expect_equal(**host, **gpu);
+  }
+}
+
 }  // namespace
 }  // namespace loadstone

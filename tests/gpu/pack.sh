@@ -2,7 +2,8 @@
 # Bundles what tests/gpu/run.sh needs on a machine with a GPU where nothing can be installed:
 #   tests/gpu/pack.sh BUILD [OUT]        OUT: build/gpu-pack (ignored by git)
 # Program, plugins, adapters and the shared libraries that such a machine lacks; of the reference
-# files (LOADSTONE_SHARED, default ../shared) the recorded runs, where they exist. LibTorch and
+# files (LOADSTONE_SHARED, default ../shared) the recorded runs and the layer oracle, where they
+# exist. LibTorch and
 # CUDA's libraries are that machine's own. Fails above 30 MiB.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,7 +13,7 @@ rm -rf "$out"
 mkdir -p "$out"/{bin,plugins,lib,references,share/loadstone}
 
 strip -o "$out/bin/loadstone" "$build/bin/loadstone"
-for program in "$build"/tests/device_test "$build"/tests/gpu_test; do
+for program in "$build"/tests/{device_test,gpu_test,kernels_test,kernels_bench}; do
   if [ -x "$program" ]; then strip -o "$out/bin/$(basename "$program")" "$program"; fi
 done
 for plugin in "$build"/plugins/*.so; do
@@ -34,6 +35,11 @@ if [ -d "$shared/references/emoji" ]; then
     case $file in *.blocks.safetensors | *vae_*) ;; *) cp "$file" "$out/references/" ;; esac
   done
   chmod -R u+w "$out/references"
+fi
+if [ -d "$shared/oracles" ]; then
+  mkdir -p "$out/shared/oracles"
+  cp "$shared"/oracles/layers.* "$out/shared/oracles/"
+  chmod -R u+w "$out/shared"
 fi
 mib=$(du -sm "$out" | cut -f1)
 echo "packed $out: $mib MiB"

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Runs what tests/gpu/pack.sh bundled, on a machine with a GPU; prints a short table.
-#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji warm big (default: the first three)
+#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji warm big kernels quantized (default:
+#   env unit emoji)
+# `kernels`: the plugins' kernels against their twins and the layer oracle, then layer rates at real
+# shapes. `quantized`: the small model with each method on the GPU against itself on the CPU.
 # `big` writes a model of true width into /dev/shm (BLOCKS of it, default 30: 20 GB).
 # Status 0: all passed or skipped; 3: something failed. Without a GPU everything is skipped.
 set -uo pipefail
@@ -20,7 +23,7 @@ fi
 site=$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0])')
 libs=$site/lib:$pack/lib
 for folder in "$site"/../nvidia/*/lib; do libs=$libs:$folder; done
-export LOADSTONE_GPU_PACK=$pack LD_LIBRARY_PATH=$libs:${LD_LIBRARY_PATH:-}
+export LOADSTONE_GPU_PACK=$pack LOADSTONE_SHARED=$pack/shared LD_LIBRARY_PATH=$libs:${LD_LIBRARY_PATH:-}
 loadstone=$pack/bin/loadstone
 chmod -R go-w "$pack"
 model=examples/models/emoji
@@ -43,6 +46,30 @@ if has unit; then
       tail -30 "$work/log"
       failed=3
     fi
+  done
+fi
+
+if has kernels; then
+  "$pack/bin/kernels_test" >"$work/log" 2>&1 || failed=3
+  grep -vE '^\[ (RUN|      OK)|^\[---|^$' "$work/log" | head -150
+  "$pack/bin/kernels_bench" || failed=3
+fi
+
+# Both draw in float32 from one noise: the difference is what kernels sum differently.
+if has quantized; then
+  for method in fp8 int8 mxfp8 mxfp4; do
+    for device in cuda:0 cpu; do
+      "$loadstone" generate $model --device $device --quantization $method --compute f32 \
+        --prompt "a cat" --seed 1 --num-inference-steps 8 --height 128 --width 128 \
+        --output "$work/${device%%:*}.png" >"$work/log" 2>&1 || { failed=3; tail -3 "$work/log"; }
+    done
+    say "$method, GPU to CPU" "$(python3 -c '
+import sys
+import numpy as np
+from PIL import Image
+a, b = (np.asarray(Image.open(p).convert("RGB"), np.float64) for p in sys.argv[1:])
+print("%.1f dB" % (10 * np.log10(255.0**2 / max(float(((a - b) ** 2).mean()), 1e-9))))' \
+      "$work/cuda.png" "$work/cpu.png" 2>&1 | tail -1)"
   done
 fi
 

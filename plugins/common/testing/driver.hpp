@@ -194,7 +194,7 @@ class Driver {
 
   /// `plugin`: the library's stem, from the build's plugin folder.
   explicit Driver(const std::string& plugin, const std::string& method = "") {
-    const std::string path = std::string(LOADSTONE_BINARY_DIR "/plugins/") + plugin + ".so";
+    const std::string path = plugin_folder() + plugin + ".so";
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) throw std::runtime_error(dlerror());
     const auto query =
@@ -212,6 +212,8 @@ class Driver {
   Driver& operator=(const Driver&) = delete;
 
   const ls_method& table() const { return *table_; }
+  const ls_config* config() const { return config_; }
+  static const std::string& last_failure() { return failure(); }
 
   /// Fields by name; those not given take their defaults.
   void configure(const Json& fields) {
@@ -236,6 +238,9 @@ class Driver {
     ls_target target = sdk::make<ls_target>();
     target.kind = LS_TARGET_CPU;
     target.name = "cpu";
+    return plan(layer, target);
+  }
+  Answer plan(TestLayer& layer, const ls_target& target) {
     Answer out;
     const int32_t status =
         table_->plan_layer(config_, layer.view(), &target, reinterpret_cast<ls_sink*>(&out));
@@ -408,6 +413,12 @@ class Driver {
   }
 
  private:
+  /// Of the build, or of a pack for a machine without it.
+  static std::string plugin_folder() {
+    const char* pack = std::getenv("LOADSTONE_GPU_PACK");
+    return pack != nullptr ? std::string(pack) + "/plugins/" : LOADSTONE_BINARY_DIR "/plugins/";
+  }
+
   struct Values {
     std::vector<ls_value> values;
     std::vector<std::unique_ptr<std::string>> texts;

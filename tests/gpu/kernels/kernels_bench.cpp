@@ -1,0 +1,270 @@
+// Rates of quantized layers at the shapes of Qwen-Image and Wan, beside the bare products of
+// cublasLt, on random data. One table; ratios within one run are what counts.
+//   kernels_bench [M]      default 4096
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+
+#include "common/codecs/half.hpp"
+#include "common/cuda/decode.hpp"
+#include "common/cuda/lt.hpp"
+#include "common/cuda/mx.hpp"
+#include "common/cuda/quantize.hpp"
+#include "kernels/device.hpp"
+
+namespace loadstone::gpu_kernels {
+namespace {
+
+namespace cuda = common::cuda;
+using common::testing::Json;
+using common::testing::Random;
+
+/// Microseconds of one call: the median of five runs of `kCalls`.
+double time_of(const std::function<void()>& call) {
+  constexpr int kCalls = 20;
+  cudaEvent_t begin = nullptr, end = nullptr;
+  check(cudaEventCreate(&begin));
+  check(cudaEventCreate(&end));
+  for (int i = 0; i < 3; ++i) call();
+  std::vector<float> runs;
+  for (int run = 0; run < 5; ++run) {
+    check(cudaEventRecord(begin, nullptr));
+    for (int i = 0; i < kCalls; ++i) call();
+    check(cudaEventRecord(end, nullptr));
+    check(cudaEventSynchronize(end));
+    float ms = 0;
+    check(cudaEventElapsedTime(&ms, begin, end));
+    runs.push_back(ms * 1000.0f / kCalls);
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  std::sort(runs.begin(), runs.end());
+  return runs[2];
+}
+
+/// Random values of about a normal's spread, as bf16.
+std::vector<uint16_t> random_bf16(uint64_t count, uint32_t seed, float scale) {
+  Random random(seed);
+  std::vector<uint16_t> out(count);
+  for (uint16_t& one : out) {
+    const float value = random.uniform() + random.uniform() + random.uniform();
+    one = common::bf16_encode(value * scale);
+  }
+  return out;
+}
+
+struct Shape {
+  uint64_t m, n, k;
+  double operations() const { return 2.0 * static_cast<double>(m) * static_cast<double>(n * k); }
+};
+
+/// What all layers of one shape share: x, bias, y, and the bare products to compare with.
+class Bench {
+ public:
+  explicit Bench(Shape shape)
+      : s_(shape),
+        host_w_(random_bf16(shape.n * shape.k, 1, 0.02f)),
+        x_(random_bf16(shape.m * shape.k, 2, 1.0f)),
+        w_(host_w_),
+        bias_(random_bf16(shape.n, 3, 1.0f)),
+        y_(shape.m * shape.n * 4),
+        lt_(cuda::LtProduct::kWorkspace),
+        x_codes_(shape.m * shape.k),
+        w_codes_(shape.n * shape.k),
+        x_scales_(shape.m * (shape.k / 128 + 1) * sizeof(float)),
+        w_scales_((shape.n + shape.k) * (shape.k / 128 + 1) * sizeof(float)) {
+    layer_.out = shape.n;
+    layer_.in = shape.k;
+    layer_.part("linear", 0, shape.n);
+    layer_.tensor("weight", LS_DTYPE_BF16, {shape.n, shape.k}, host_w_);
+    quantize(cuda::RowRule::fp8_row);
+  }
+
+  void run() {
+    std::printf("\nM %lu, N %lu, K %lu\n", s_.m, s_.n, s_.k);
+    bf16_ = bare(LS_DTYPE_BF16, LS_DTYPE_BF16, cuda::Scaling::none, false);
+    line("bare bf16", bf16_);
+    line("bare bf16 + bias", bare(LS_DTYPE_BF16, LS_DTYPE_BF16, cuda::Scaling::none, true));
+    fp8_ = bare(LS_DTYPE_F8_E4M3, LS_DTYPE_BF16, cuda::Scaling::rows, false);
+    line("bare fp8, scales a row", fp8_);
+    line("bare fp8, scales a row + bias",
+         bare(LS_DTYPE_F8_E4M3, LS_DTYPE_BF16, cuda::Scaling::rows, true));
+    line("bare fp8, scales a row, f32 out",
+         bare(LS_DTYPE_F8_E4M3, LS_DTYPE_F32, cuda::Scaling::rows, false));
+    line("bare fp8, no scales, f32 out",
+         bare(LS_DTYPE_F8_E4M3, LS_DTYPE_F32, cuda::Scaling::none, false));
+    line("bare fp8, blocks of 128",
+         bare(LS_DTYPE_F8_E4M3, LS_DTYPE_BF16, cuda::Scaling::blocks, false));
+    line("bare fp8, blocks of 128 + bias",
+         bare(LS_DTYPE_F8_E4M3, LS_DTYPE_BF16, cuda::Scaling::blocks, true));
+    quantize(cuda::RowRule::int8_row);
+    line("bare int8, int32 out", bare(LS_DTYPE_I8, LS_DTYPE_I32, cuda::Scaling::none, false));
+    quantize(cuda::RowRule::fp8_row);
+    rates();
+    const uint32_t sm = this_sm();
+    layer("fp8", Json::object(), sm, fp8_, "bare fp8");
+    layer("fp8", {{"weight_granularity", "tensor"}}, sm, fp8_, "bare fp8");
+    layer("fp8", {{"weight_granularity", "tensor"}, {"activation_granularity", "tensor"}}, sm, fp8_,
+          "bare fp8");
+    layer("fp8", {{"weight_block_size", {128, 128}}}, sm, fp8_, "bare fp8");
+    layer("fp8", Json::object(), 80, bf16_, "bare bf16");
+    layer("int8", Json::object(), sm, bf16_, "bare bf16");
+    layer("mxfp8", Json::object(), sm, bf16_, "bare bf16");
+    layer("mxfp4", Json::object(), sm, bf16_, "bare bf16");
+  }
+
+ private:
+  void quantize(cuda::RowRule rule) {
+    check(
+        cuda::quantize_rows(rule, {LS_DTYPE_BF16, x_.at(), s_.m, s_.k, s_.k, x_codes_.at<uint8_t>(),
+                                   x_scales_.at<float>(), nullptr, nullptr}));
+    check(
+        cuda::quantize_rows(rule, {LS_DTYPE_BF16, w_.at(), s_.n, s_.k, s_.k, w_codes_.at<uint8_t>(),
+                                   w_scales_.at<float>(), nullptr, nullptr}));
+    check(cudaDeviceSynchronize());
+  }
+
+  /// Microseconds, or 0 where cublasLt has no such product.
+  double bare(uint32_t dtype, uint32_t y_dtype, cuda::Scaling scaling, bool bias) {
+    cuda::LtShape shape;
+    shape.x_dtype = shape.w_dtype = dtype;
+    shape.y_dtype = y_dtype;
+    shape.scaling = scaling;
+    shape.bias = bias;
+    shape.m = s_.m;
+    shape.n = s_.n;
+    shape.k = shape.x_ld = shape.w_ld = s_.k;
+    shape.y_ld = s_.n;
+    const cuda::LtProduct& lt = cuda::LtProduct::current();
+    if (!lt.can(shape)) return 0;
+    const bool codes = dtype != LS_DTYPE_BF16;
+    const cuda::LtCall call{codes ? x_codes_.at() : x_.at(),
+                            codes ? w_codes_.at() : w_.at(),
+                            x_scales_.at<float>(),
+                            w_scales_.at<float>(),
+                            bias ? bias_.at() : nullptr,
+                            y_.at(),
+                            lt_.at(),
+                            nullptr};
+    return time_of([&] { lt.run(shape, call); });
+  }
+
+  void line(const char* what, double us) const {
+    if (us == 0) {
+      std::printf("  %-44s cublasLt has none\n", what);
+    } else {
+      std::printf("  %-44s %8.1f us %7.0f T/s  %.2f of bare bf16's time\n", what, us,
+                  s_.operations() / us * 1e-6, us / bf16_);
+    }
+    std::fflush(stdout);
+  }
+
+  void rates() {
+    const auto rate = [&](const char* what, double nbytes, const std::function<void()>& call) {
+      const double us = time_of(call);
+      std::printf("  %-44s %8.1f us %7.0f GB/s\n", what, us, nbytes / us * 1e-3);
+    };
+    const double x = static_cast<double>(s_.m * s_.k), w = static_cast<double>(s_.n * s_.k);
+    const cuda::RowsCall rows{
+        LS_DTYPE_BF16,         x_.at(), s_.m,   s_.k, s_.k, x_codes_.at<uint8_t>(),
+        x_scales_.at<float>(), nullptr, nullptr};
+    rate("quantize fp8, a row", 3 * x,
+         [&] { check(cuda::quantize_rows(cuda::RowRule::fp8_row, rows)); });
+    rate("quantize int8, a row", 3 * x,
+         [&] { check(cuda::quantize_rows(cuda::RowRule::int8_row, rows)); });
+    rate("quantize fp8, groups of 128", 3 * x, [&] { check(cuda::quantize_groups(rows, 128)); });
+    rate("largest magnitude", 2 * x, [&] { check(cuda::tensor_amax(rows, lt_.at<float>())); });
+    const Memory values(s_.m * s_.k * 2);
+    rate("round mxfp8 to bf16", 4 * x, [&] {
+      check(cuda::mx_round_rows({common::MxRule::ocp, common::MxElement::e4m3, LS_DTYPE_BF16,
+                                 x_.at(), nullptr, s_.m, s_.k, s_.k, values.at(), nullptr}));
+    });
+    cuda::CodedMatrix matrix;
+    matrix.codes = w_codes_.at<uint8_t>();
+    matrix.scales = w_scales_.at();
+    matrix.n = s_.n;
+    matrix.k = matrix.scale_width = s_.k;
+    matrix.map = cuda::ScaleMap::rows(s_.n);
+    rate("decode fp8 to bf16 (of output bytes)", 2 * w,
+         [&] { check(cuda::decode_rows(matrix, 0, s_.n, w_.at(), LS_DTYPE_BF16, nullptr)); });
+  }
+
+  /// A plugin's layer with stored tensors of the right shapes: codes from the weight quantized here
+  /// would be the same work, so the bytes are random codes that are numbers, scales near 1/64.
+  void layer(const char* plugin, const Json& fields, uint32_t sm, double against,
+             const char* name) {
+    Driver driver(plugin, plugin);
+    driver.configure(fields);
+    const Answer answer = driver.plan(layer_, cuda_target(sm));
+    std::vector<Memory> stored;
+    for (size_t i = 0; i < answer.stored.size(); ++i) stored.push_back(random_tensor(answer, i));
+    DeviceLayer device(driver, layer_, std::move(stored), answer.work.note, sm);
+    ls_apply call = sdk::make<ls_apply>();
+    call.m = s_.m;
+    call.x = x_.at();
+    call.y = y_.at();
+    call.bias = bias_.at();
+    call.x_dtype = call.y_dtype = call.bias_dtype = LS_DTYPE_BF16;
+    call.x_stride = s_.k;
+    call.y_stride = s_.n;
+    device.size(call);
+    const double prepare = time_of([&] { device.prepare(call); });
+    const double apply = time_of([&] { device.apply(call); });
+    const double both = time_of([&] {
+      device.prepare(call);
+      device.apply(call);
+    });
+    std::printf(
+        "  layer %-38s %8.1f us (prepare %.1f, apply %.1f), %s / layer %.2f, "
+        "%.2f of bare bf16's time\n",
+        answer.kernel.c_str(), both, prepare, apply, name, against / both, both / bf16_);
+    std::fflush(stdout);
+  }
+
+  static Memory random_tensor(const Answer& answer, size_t index) {
+    const uint64_t nbytes = Driver::stored_nbytes(answer.stored[index]);
+    Random random(static_cast<uint32_t>(index + 7));
+    std::vector<uint8_t> bytes(nbytes);
+    if (answer.stored[index].dtype == LS_DTYPE_F32) {
+      auto* scales = reinterpret_cast<float*>(bytes.data());
+      for (uint64_t i = 0; i < nbytes / sizeof(float); ++i) scales[i] = 0x1p-6f;
+    } else if (answer.stored_names[index] == "weight_scale") {
+      std::fill(bytes.begin(), bytes.end(), uint8_t{121});
+    } else {
+      for (uint8_t& one : bytes) {
+        one = static_cast<uint8_t>(random.bits() >> 13);
+        if ((one & 0x7f) == 0x7f) one ^= 1;
+      }
+    }
+    return Memory(bytes);
+  }
+
+  Shape s_;
+  std::vector<uint16_t> host_w_;
+  TestLayer layer_;
+  Memory x_, w_, bias_, y_, lt_, x_codes_, w_codes_, x_scales_, w_scales_;
+  double bf16_ = 1, fp8_ = 1;
+};
+
+}  // namespace
+}  // namespace loadstone::gpu_kernels
+
+int main(int count, char** arguments) {
+  using namespace loadstone::gpu_kernels;
+  if (const std::string why = no_gpu(); !why.empty()) {
+    std::printf("SKIPPED: %s\n", why.c_str());
+    return 0;
+  }
+  const uint64_t m = count > 1 ? std::strtoull(arguments[1], nullptr, 10) : 4096;
+  try {
+    for (const auto& [k, n] :
+         {std::pair<uint64_t, uint64_t>{3072, 3072}, {3072, 12288}, {12288, 3072}, {5120, 13824}}) {
+      Bench({m, n, k}).run();
+    }
+  } catch (const std::exception& error) {
+    std::printf("FAILED: %s\n", error.what());
+    return 3;
+  }
+  return 0;
+}
