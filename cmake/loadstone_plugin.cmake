@@ -17,7 +17,7 @@ function(loadstone_link_plugin name)
   target_link_libraries(${target} PRIVATE ${ARG_DEPENDS})
   target_link_options(${target} PRIVATE
     LINKER:--version-script=${LOADSTONE_PLUGIN_SCRIPT}
-    $<$<NOT:$<BOOL:${LOADSTONE_SANITIZE}>>:LINKER:-z,defs>)
+    $<$<NOT:$<OR:$<BOOL:${LOADSTONE_SANITIZE}>,$<BOOL:${LOADSTONE_FUZZ}>>>:LINKER:-z,defs>)
   set(manifest ${CMAKE_CURRENT_SOURCE_DIR}/${name}.info)
   add_custom_command(TARGET ${target} POST_BUILD
     COMMAND ${CMAKE_COMMAND} -E copy_if_different ${manifest} ${ARG_OUTPUT}/${name}.info)

@@ -1,5 +1,9 @@
 #include "common/cpu.hpp"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <cstdlib>
 #include <cstring>
 
@@ -13,12 +17,19 @@ struct NamedLevel {
 constexpr NamedLevel kLevels[] = {
     {"scalar", Cpu::scalar}, {"avx2", Cpu::avx2}, {"avx512", Cpu::avx512}};
 
+#if defined(__x86_64__)
+/// Leaf 1, ECX bit 29; clang 14's __builtin_cpu_supports doesn't know the name.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx >> 29 & 1u) != 0;
+}
+#endif
+
 }  // namespace
 
 Cpu best_cpu() {
 #if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   if (!avx2) return Cpu::scalar;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");

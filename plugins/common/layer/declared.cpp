@@ -57,8 +57,9 @@ void read_declared(const Node& node, std::span<const ls_field> fields, const cha
     } else if (is_one_of(key, kSkipLists)) {
       if (key == "ignored_layers" || !has_ignored) keep_layers(key, value, out);
     } else {
-      const auto known = std::find_if(fields.begin(), fields.end(),
-                                      [&](const ls_field& field) { return key == field.name; });
+      const auto known =
+          std::find_if(fields.begin(), fields.end(),
+                       [&name = key](const ls_field& field) { return name == field.name; });
       if (known == fields.end()) refuse_key(key, fields);
       sdk::detail::declare(out, *known, value);
     }
