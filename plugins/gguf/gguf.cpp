@@ -238,12 +238,24 @@ struct Gguf {
                                          : row.size() * sdk::float_nbytes(layer.load_dtype());
       char* to = place.at + (place.row + r) * nbytes;
       if (quantizing) {
-        ggml::quantizer(config.type->type)(row.data(), row.size() / config.type->elems,
-                                           reinterpret_cast<uint8_t*>(to));
+        encode(*config.type, row, piece, r, reinterpret_cast<uint8_t*>(to));
       } else {
         sdk::narrow(layer.load_dtype(), row.data(), row.size(), to);
       }
     }
+  }
+
+  /// Finite values that are too large for a float16 scale would come back as infinities.
+  static void encode(const ggml::TypeInfo& type, std::span<const float> row,
+                     const sdk::Piece& piece, uint64_t index, uint8_t* to) {
+    const uint64_t blocks = row.size() / type.elems;
+    ggml::quantizer(type.type)(row.data(), blocks, to);
+    const uint64_t bad = ggml::first_bad_scale(type.type, to, blocks);
+    if (bad == blocks) return;
+    sdk::fail(LS_INVALID_CHECKPOINT,
+              "weight is too large for " + std::string(type.name) + ": " + piece.tensor().label() +
+                  ": row " + std::to_string(piece.row_begin() + index) + ", block " +
+                  std::to_string(bad) + ": expected a scale that float16 holds");
   }
 
   /// Where a piece's first row goes: row `row` of the stored tensor at `at`.

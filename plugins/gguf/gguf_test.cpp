@@ -1,7 +1,11 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
 
 #include "common/ggml/check.hpp"
 #include "common/ggml/dequantize.hpp"
+#include "common/ggml/quantize.hpp"
 #include "common/testing/driver.hpp"
 
 namespace loadstone::gguf {
@@ -260,16 +264,200 @@ TEST_F(Gguf, WidthsOfPartsAgree) {
             "gguf tensor rejected: \"weight\" (part 1): found 128 elements a row, expected 256");
 }
 
+// Scales lie in the blocks: what can be absent is a part's weight.
+TEST_F(Gguf, S27_APartWithoutItsWeightIsNamed) {
+  std::vector<float> truth;
+  TestLayer layer = fused(ggml::kQ4_0, ggml::kQ4_0, ggml::kQ4_0, &truth);
+  layer.sources().erase(layer.sources().begin() + 1);
+  EXPECT_EQ(refusal_of(driver, layer), "tensor missing: to_1: expected \"weight\"");
+}
+
+TEST_F(Gguf, S28_WeightsOfAnotherShapeOrDtypeShowBoth) {
+  struct Case {
+    uint32_t dtype;
+    std::vector<uint64_t> shape;
+    std::string text;
+  };
+  const uint32_t q8_0 = dtype_of(ggml::kQ8_0);
+  const std::string plain =
+      ", expected a type with a published decoder (Q4_0 … Q8_0, K, IQ, TQ, MXFP4, NVFP4) or F32, "
+      "F16, BF16";
+  const Case cases[] = {
+      {q8_0, {3, 64}, "found 3 rows in 2 axes, expected rows [0, +4) of a matrix"},
+      {q8_0, {256}, "found 1 rows in 1 axes, expected rows [0, +4) of a matrix"},
+      {q8_0, {1, 1, 4, 64}, "found 4 rows in 4 axes, expected rows [0, +4) of a matrix"},
+      {q8_0, {4, 32}, "found 32 elements a row, expected 64"},
+      {LS_DTYPE_I8, {4, 64}, "found dtype " + std::to_string(LS_DTYPE_I8) + plain},
+      {LS_DTYPE_F8_E4M3, {4, 64}, "found dtype " + std::to_string(LS_DTYPE_F8_E4M3) + plain},
+      {LS_DTYPE_GGML + 4, {4, 64}, "found dtype " + std::to_string(LS_DTYPE_GGML + 4) + plain},
+  };
+  for (const Case& one : cases) {
+    TestLayer layer = single(ggml::kQ8_0, 4, 64);
+    layer.sources()[0].dtype = one.dtype;
+    layer.sources()[0].shape = one.shape;
+    EXPECT_THAT(refusal_of(driver, layer), ::testing::HasSubstr(one.text));
+    EXPECT_THAT(refusal_of(driver, layer), ::testing::HasSubstr("\"weight\" (part 0)"));
+  }
+}
+
+std::string production_refusal(Driver& driver, TestLayer& layer) {
+  try {
+    driver.produce(layer);
+    return "produced";
+  } catch (const Refusal& refusal) {
+    return refusal.what();
+  }
+}
+
 TEST_F(Gguf, S29_ScalesThatAreNotFiniteAreRefused) {
   TestLayer layer = single(ggml::kQ4_0, 4, 64);
   layer.sources()[0].bytes[18 * 5] = 0;
   layer.sources()[0].bytes[18 * 5 + 1] = 0x7c;
-  try {
-    driver.produce(layer);
-    FAIL() << "accepted";
-  } catch (const Refusal& refusal) {
-    EXPECT_STREQ(refusal.what(),
-                 "scale is not finite: \"weight\" (part 0): row 2, block 1 of Q4_0");
+  EXPECT_EQ(production_refusal(driver, layer),
+            "scale is not finite: \"weight\" (part 0): row 2, block 1 of Q4_0");
+}
+
+TEST_F(Gguf, S29_EveryFloat16OfABlockMustBeFinite) {
+  struct Case {
+    ggml::Type type;
+    std::vector<size_t> places;  // of float16 numbers in a block
+  };
+  const Case cases[] = {
+      {ggml::kQ4_1, {0, 2}},   {ggml::kQ5_0, {0}},    {ggml::kQ5_1, {0, 2}}, {ggml::kQ8_0, {0}},
+      {ggml::kQ2_K, {80, 82}}, {ggml::kQ3_K, {108}},  {ggml::kQ4_K, {0, 2}}, {ggml::kQ5_K, {0, 2}},
+      {ggml::kQ6_K, {208}},    {ggml::kIQ2_XXS, {0}}, {ggml::kIQ2_XS, {0}},  {ggml::kIQ2_S, {0}},
+      {ggml::kIQ3_XXS, {0}},   {ggml::kIQ3_S, {0}},   {ggml::kIQ1_S, {0}},   {ggml::kIQ4_NL, {0}},
+      {ggml::kIQ4_XS, {0}},    {ggml::kTQ1_0, {52}},  {ggml::kTQ2_0, {64}},
+  };
+  for (const Case& one : cases) {
+    const ggml::TypeInfo& info = *ggml::find_type(one.type);
+    for (const size_t place : one.places) {
+      for (const uint16_t bits : {0x7c00, 0xfc00, 0x7e00, 0x7c01}) {  // infinities, NaN
+        TestLayer layer = single(one.type, 2, 256);
+        char* block = layer.sources()[0].bytes.data() + (256 / info.elems) * info.nbytes;
+        std::memcpy(block + place, &bits, sizeof bits);
+        EXPECT_EQ(production_refusal(driver, layer),
+                  "scale is not finite: \"weight\" (part 0): row 1, block 0 of " +
+                      std::string(info.name));
+      }
+      // Negative and zero scales are numbers: Q4_0's sign is that of its largest value.
+      for (const uint16_t bits : {0x0000, 0x8000, 0xbc00}) {
+        TestLayer layer = single(one.type, 2, 256);
+        std::memcpy(layer.sources()[0].bytes.data() + place, &bits, sizeof bits);
+        EXPECT_EQ(production_refusal(driver, layer), "produced");
+      }
+    }
+  }
+}
+
+TEST_F(Gguf, S29_EveryScaleByteOfMxfp4AndNvfp4IsANumber) {
+  for (const ggml::Type type : {ggml::kMXFP4, ggml::kNVFP4}) {
+    for (int byte = 0; byte < 256; ++byte) {
+      TestLayer layer = single(type, 1, 64);
+      layer.load_dtype = LS_DTYPE_F32;
+      std::fill_n(layer.sources()[0].bytes.begin(), type == ggml::kMXFP4 ? 1 : 4,
+                  static_cast<char>(byte));
+      Produced produced = driver.produce(layer);
+      for (const float value : driver.dequantize(layer, produced, 0, 1, 64)) {
+        ASSERT_FALSE(std::isnan(value)) << byte;
+        ASSERT_TRUE(std::isfinite(value) || (type == ggml::kMXFP4 && byte >= 253)) << byte;
+      }
+    }
+  }
+}
+
+// No permutations or zero points here; the indices are those of the grids.
+TEST_F(Gguf, S30_EveryIndexLeadsIntoItsGrid) {
+  for (const ggml::TypeInfo& info : ggml::kTypes) {
+    if (!info.decodes || info.elems == 1) continue;
+    for (const int fill : {0x00, 0x55, 0xaa, 0xff}) {
+      TestLayer layer = single(info.type, 1, 256);
+      auto& bytes = layer.sources()[0].bytes;
+      std::vector<char> filled(bytes.size(), static_cast<char>(fill));
+      const auto scalar = decoded(info.type, filled);
+      std::vector<float> best(scalar.size());
+      ggml::dequantizer(info.type)(reinterpret_cast<const uint8_t*>(filled.data()),
+                                   filled.size() / info.nbytes, best.data());
+      for (size_t i = 0; i < best.size(); ++i) {
+        ASSERT_TRUE(best[i] == scalar[i] || (std::isnan(best[i]) && std::isnan(scalar[i])))
+            << info.name << " " << i;
+      }
+    }
+  }
+}
+
+TEST_F(Gguf, S32_RowsAndOffsetsBeyond32BitsArePlannedExactly) {
+  const uint64_t rows = uint64_t{1} << 33;
+  TestLayer layer;
+  layer.in = 64;
+  layer.out = 2 * rows;
+  for (uint32_t i = 0; i < 2; ++i) {
+    layer.part("to_" + std::to_string(i), i * rows, rows, 0, i, rows + i);
+    layer.tensor("weight", dtype_of(ggml::kQ8_0), {rows + i, 64}, std::vector<char>(), i);
+  }
+  const Answer answer = driver.plan(layer);
+  ASSERT_EQ(answer.identities.size(), 2u);
+  EXPECT_EQ(answer.stored[0].shape[0], 2 * rows);
+  EXPECT_EQ(answer.identities[1].src_offset, 68u);
+  EXPECT_EQ(answer.identities[1].dst_offset, rows * 68);
+  EXPECT_EQ(answer.identities[1].rows, rows);
+}
+
+TestLayer floats(const std::vector<float>& values, uint64_t in) {
+  TestLayer layer;
+  layer.out = values.size() / in;
+  layer.in = in;
+  layer.part("linear", 0, layer.out);
+  layer.tensor("weight", LS_DTYPE_F32, {layer.out, in}, values);
+  return layer;
+}
+
+TEST_F(Gguf, S33_WeightsThatAreNotFiniteAreRefused) {
+  for (const char* type : {"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "MXFP4"}) {
+    driver.configure({{"type", type}});
+    for (const float value : {INFINITY, -INFINITY, NAN}) {
+      std::vector<float> values(3 * 64, 1.0f);
+      values[64 + 5] = value;
+      TestLayer layer = floats(values, 64);
+      EXPECT_EQ(production_refusal(driver, layer),
+                "weight is not finite: \"weight\" (part 0): row 1, column 5");
+    }
+  }
+}
+
+TEST_F(Gguf, S33_WeightsBeyondAFloat16ScaleAreRefused) {
+  for (const char* type : {"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"}) {
+    driver.configure({{"type", type}});
+    std::vector<float> values(2 * 64, 1.0f);
+    values[64 + 40] = 3e38f;
+    TestLayer layer = floats(values, 64);
+    EXPECT_EQ(production_refusal(driver, layer),
+              "weight is too large for " + std::string(type) +
+                  ": \"weight\" (part 0): row 1, block 1: expected a scale that float16 holds");
+  }
+}
+
+TEST_F(Gguf, S33_ZeroAndSubnormalRowsAreNumbersAgain) {
+  for (const char* type : {"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "TQ1_0", "TQ2_0", "MXFP4"}) {
+    driver.configure({{"type", type}});
+    std::vector<float> values(3 * 256, 0.0f);
+    for (size_t i = 0; i < 256; ++i) {
+      values[256 + i] = i % 3 == 0 ? 1e-45f : -1e-45f;  // the smallest there is
+      values[512 + i] = i % 2 == 0 ? 1e-39f : 0.0f;
+    }
+    TestLayer layer = floats(values, 256);
+    Produced produced = driver.produce(layer);  // cut at random, on two threads
+    const auto weight = driver.dequantize(layer, produced, 0, 3, 256);
+    for (size_t i = 0; i < weight.size(); ++i) {
+      ASSERT_TRUE(std::isfinite(weight[i])) << type;
+      ASSERT_TRUE(i >= 256 || weight[i] == 0.0f) << type;
+      ASSERT_LE(std::abs(weight[i] - values[i]), 1e-7f) << type;
+    }
+    std::vector<uint8_t> blocks(produced.named("weight").as<uint8_t>());
+    std::vector<uint8_t> whole(blocks.size());
+    const ggml::TypeInfo& info = *ggml::find_type(std::string_view(type));
+    ggml::quantizer(info.type)(values.data(), values.size() / info.elems, whole.data());
+    EXPECT_EQ(blocks, whole) << type;
   }
 }
 
@@ -286,6 +474,17 @@ TEST_F(Gguf, FloatWeightsNeedWholeBlocksToo) {
 
 TEST_F(Gguf, AnEmptyModelNameIsRefused) {
   EXPECT_THROW(driver.configure({{"gguf_model", ""}}), Refusal);
+}
+
+TEST_F(Gguf, ATypeBesideAFileIsRefused) {
+  try {
+    driver.configure({{"gguf_model", "a/b.gguf"}, {"type", "Q8_0"}});
+    FAIL() << "accepted";
+  } catch (const Refusal& refusal) {
+    EXPECT_STREQ(refusal.what(),
+                 "type: found Q8_0 beside gguf_model, expected one of them (a file's types are its "
+                 "own)");
+  }
 }
 
 }  // namespace
