@@ -18,7 +18,8 @@ Field field(std::string name, FieldType type, Node fallback) {
 
 Schemas schemas() {
   Schemas out;
-  MethodSchema one{"one_way", {"uno"}, "p", {}};
+  MethodSchema one{"one_way", {"uno", "still-way"}, "p", {}};
+  one.implied["still_way"] = {{"scheme", "static"}};
   Field scheme = field("scheme", FieldType::text, Node::of_text("dynamic"));
   scheme.choices = {"dynamic", "static"};
   Field bits = field("bits", FieldType::integer, Node::of_integer(8));
@@ -73,6 +74,14 @@ struct Case {
 
 void check(const std::vector<Case>& cases) {
   for (const Case& one : cases) EXPECT_EQ(build(one.yaml, one.kwargs), one.expected) << one.yaml;
+}
+
+TEST(BuildTest, AnAliasAloneStandsForItsFields) {
+  check({{"uno", "", "one_way"},
+         {"Still-Way", "", "one_way scheme=\"static\""},
+         {"{method: still_way}", "", "one_way scheme=\"static\""},
+         {"{method: still_way, bits: 4}", "", "one_way bits=4"},
+         {"{method: still_way, scheme: dynamic}", "", "one_way scheme=\"dynamic\""}});
 }
 
 TEST(Build, Forms) {

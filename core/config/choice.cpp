@@ -52,7 +52,8 @@ const MethodSchema* find_method(std::string_view spelling, const Mark& mark, con
 }
 
 /// The method that a map names by `method` and `quant_method` (equal spellings count as one).
-const MethodSchema* method_of(const Node& map, const Schemas& schemas, Problems& problems) {
+const MethodSchema* method_of(const Node& map, const Schemas& schemas, Problems& problems,
+                              std::string& spelled) {
   const Node* given = nullptr;
   const std::string* spelling = nullptr;
   for (std::string_view key : {"method", "quant_method"}) {
@@ -78,7 +79,10 @@ const MethodSchema* method_of(const Node& map, const Schemas& schemas, Problems&
       given = value;
     }
   }
-  if (spelling) return find_method(*spelling, given->mark(), schemas, problems);
+  if (spelling) {
+    spelled = *spelling;
+    return find_method(spelled, given->mark(), schemas, problems);
+  }
   if (const std::string* producer = producer_name(map)) {
     if (const MethodSchema* schema = schemas.find(*producer)) return schema;
   }
@@ -149,6 +153,20 @@ void read_entries(const MethodSchema& schema, const Node& map, MethodChoice& cho
   }
 }
 
+/// An alias may stand for fields: "modelopt_fp4" by itself is ModelOpt's NVFP4.
+void set_implied(const MethodSchema& schema, const std::string& spelled, MethodChoice& choice) {
+  const auto implied = schema.implied.find(fold_name(spelled));
+  if (implied == schema.implied.end()) return;
+  for (const auto& [name, field] : choice.fields) {
+    if (field.from != From::fallback) return;
+  }
+  for (const auto& [name, text] : implied->second) {
+    const auto field = choice.fields.find(name);
+    if (field == choice.fields.end()) continue;
+    field->second = FieldValue{Node::of_text(text, choice.mark), From::user};
+  }
+}
+
 }  // namespace
 
 bool names_method(const Node& map, const Schemas& schemas) {
@@ -163,11 +181,13 @@ std::optional<MethodChoice> read_choice(const Node& spec, const Node& kwargs,
   const size_t before = problems.size();
   const MethodSchema* schema = nullptr;
   MethodChoice choice;
+  std::string spelled;
   choice.mark = spec.mark();
   if (const std::string* text = name_text(spec)) {
-    schema = find_method(*text, spec.mark(), schemas, problems);
+    spelled = *text;
+    schema = find_method(spelled, spec.mark(), schemas, problems);
   } else if (spec.is_map()) {
-    schema = method_of(spec, schemas, problems);
+    schema = method_of(spec, schemas, problems, spelled);
     const Node* method = spec.find("method");
     choice.declaration_form = !method || method->is_null();
   } else {
@@ -188,6 +208,7 @@ std::optional<MethodChoice> read_choice(const Node& spec, const Node& kwargs,
     }
     read_entries(*schema, kwargs, choice, problems);
   }
+  set_implied(*schema, spelled, choice);
   if (problems.size() != before) return std::nullopt;
   return choice;
 }

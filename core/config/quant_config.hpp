@@ -42,6 +42,9 @@ struct MethodSchema {
   std::vector<std::string> aliases;
   std::string plugin;
   std::vector<Field> fields;
+  /// Folded alias → text fields that it stands for when it is given without any field.
+  using Implied = std::map<std::string, std::map<std::string, std::string>>;
+  Implied implied = {};
 };
 
 /// Lower case, '-' as '_': how method names and their aliases compare.

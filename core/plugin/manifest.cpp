@@ -90,6 +90,9 @@ Status read_methods(const std::string& path, const pt::ptree& tree, Manifest& ou
         return refuse(path, "found " + loadstone::quoted(key) + " in a method, expected \"alias\"");
       }
       out.aliases.push_back(value.data() + " " + name);
+      for (const auto& [field, text] : value) {
+        out.implied[config::fold_name(value.data())][field] = text.data();
+      }
     }
   }
   return {};

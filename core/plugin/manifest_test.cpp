@@ -29,7 +29,7 @@ version  "1.0 beta"
 licence  MIT
 abi      0.1
 summary  "does wrong"
-methods { faulty { alias bad  alias "very-bad" } second { } }
+methods { faulty { alias bad  alias "very-bad" { scheme worst } } second { } }
 claims
 {
   claim { method faulty  origin gguf }
@@ -42,6 +42,8 @@ claims
   EXPECT_EQ(read->abi_minor, 1u);
   EXPECT_THAT(read->methods, ElementsAre("faulty", "second"));
   EXPECT_THAT(read->aliases, ElementsAre("bad faulty", "very-bad faulty"));
+  ASSERT_EQ(read->implied.size(), 1u);
+  EXPECT_EQ(read->implied.at("very_bad").at("scheme"), "worst");
   ASSERT_EQ(read->claims.size(), 2u);
   EXPECT_EQ(read->claims[0].quant_method, "");
   EXPECT_EQ(read->claims[1].algorithm, "z");

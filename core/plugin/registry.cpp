@@ -229,6 +229,7 @@ Result<config::Schemas> Registry::schemas() {
     for (const std::string& name : manifest.methods) {
       LS_TRY(const Method method, this->method(name));
       out.methods.push_back(method.schema());
+      out.methods.back().implied = manifest.implied;
       out.refused.erase(config::fold_name(name));
     }
   }

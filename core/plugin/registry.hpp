@@ -28,6 +28,7 @@ struct Manifest {
   uint32_t abi_major = 0, abi_minor = 0;
   std::vector<std::string> methods;
   std::vector<std::string> aliases;  // "alias method"
+  config::MethodSchema::Implied implied;
   std::vector<Claim> claims;
   std::string path;     // of the .info
   std::string library;  // resolved path of the .so
