@@ -11,7 +11,8 @@ namespace loadstone::plan {
 namespace {
 
 /// A model of the components that a configuration names, `component` first.
-graph::Graph imagined(const config::QuantConfig& user, const std::string& component) {
+graph::Graph imagined(const config::QuantConfig& user, const std::string& component,
+                      const KnownComponents& known) {
   graph::Graph graph;
   std::vector<std::string> names = {component};
   for (const auto& [key, choice] : user.components) {
@@ -20,7 +21,7 @@ graph::Graph imagined(const config::QuantConfig& user, const std::string& compon
   for (const std::string& name : names) {
     graph::GraphComponent one;
     one.name = name;
-    one.reach = name.starts_with("transformer") ? graph::Reach::flat : graph::Reach::map;
+    if (const KnownComponent* found = known.find(name)) one.reach = found->reach;
     graph.components.push_back(std::move(one));
   }
   return graph;
@@ -44,8 +45,8 @@ void add_ignored(const config::MethodChoice& user, config::MethodChoice& out) {
 Result<config::Choice> resolve_component(const config::QuantConfig& user,
                                          const std::string& component,
                                          const std::vector<formats::Declaration>& declarations,
-                                         plugin::Registry& registry) {
-  const graph::Graph graph = imagined(user, component);
+                                         const KnownComponents& known, plugin::Registry& registry) {
+  const graph::Graph graph = imagined(user, component, known);
   std::vector<std::string> notes;
   LS_TRY(const auto declared, declared_by(graph.components[0], declarations, registry, notes));
   const bool flat_elsewhere =
@@ -71,9 +72,10 @@ Result<config::Choice> resolve_component(const config::QuantConfig& user,
 Result<config::QuantConfig> resolve_declared(const config::QuantConfig& user,
                                              const std::string& component,
                                              const std::vector<formats::Declaration>& declarations,
+                                             const KnownComponents& known,
                                              plugin::Registry& registry) {
   if (declarations.empty()) return user;
-  LS_TRY(config::Choice choice, resolve_component(user, component, declarations, registry));
+  LS_TRY(config::Choice choice, resolve_component(user, component, declarations, known, registry));
   config::QuantConfig out = user;
   out.configured = true;
   if (!user.is_component_map) {
@@ -95,18 +97,14 @@ namespace {
 
 constexpr uint64_t kSide = 1024;  // rows and columns: any method's groups fit
 
-/// The component that a path begins with, if it is one of a pipeline's or the map's.
-std::string component_of(const std::string& path, const config::QuantConfig& user) {
+/// The component that a path begins with, if it is one of a family's or the map's.
+std::string component_of(const std::string& path, const config::QuantConfig& user,
+                         const KnownComponents& known) {
   const std::string first = path.substr(0, path.find('.'));
-  if (first.size() == path.size()) return "";
-  for (const char* known : {"transformer", "transformer_2", "text_encoder", "text_encoder_2", "vae",
-                            "image_encoder", "thinker", "talker", "code2wav"}) {
-    if (first == known) return first;
-  }
   for (const auto& [key, choice] : user.components) {
-    if (key == first) return first;
+    if (key == first && first.size() < path.size()) return first;
   }
-  return "";
+  return known.named_by(path);
 }
 
 void add_tensor(const std::string& module, bool serialized, uint64_t rows, uint32_t part,
@@ -145,7 +143,8 @@ Node LayerAnswer::to_node() const {
   const auto text_or_null = [](const std::string& text) {
     return text.empty() ? Node() : Node::of_text(text);
   };
-  return Node::of_map({{"path", Node::of_text(component + "." + path)},
+  const bool begins = path.starts_with(component + ".");
+  return Node::of_map({{"path", Node::of_text(begins ? path : component + "." + path)},
                        {"method", text_or_null(method)},
                        {"reason", Node::of_text(reason)},
                        {"matched", text_or_null(matched)}});
@@ -153,14 +152,16 @@ Node LayerAnswer::to_node() const {
 
 Result<LayerAnswer> resolve_layer(const config::QuantConfig& user, const LayerQuestion& question,
                                   const std::vector<formats::Declaration>& declarations,
-                                  plugin::Registry& registry) {
-  const std::string named = component_of(question.path, user);
+                                  const KnownComponents& known, plugin::Registry& registry) {
+  const std::string named = component_of(question.path, user, known);
+  const KnownComponent* family = known.find(named);
+  const bool keeps_prefix = family && family->keeps_prefix;
   const auto less = [&](const std::string& path) {
-    const bool begins = !named.empty() && path.starts_with(named + ".");
+    const bool begins = !named.empty() && !keeps_prefix && path.starts_with(named + ".");
     return begins ? path.substr(named.size() + 1) : path;
   };
-  LayerAnswer answer{named.empty() ? "transformer" : named, less(question.path), "", "", ""};
-  graph::Graph graph = imagined(user, answer.component);
+  LayerAnswer answer{named.empty() ? known.usual() : named, less(question.path), "", "", ""};
+  graph::Graph graph = imagined(user, answer.component, known);
   std::vector<std::string> parts;
   for (const std::string& part : question.parts) parts.push_back(less(part));
   if (parts.empty()) parts.push_back(answer.path);
@@ -183,7 +184,7 @@ Result<LayerAnswer> resolve_layer(const config::QuantConfig& user, const LayerQu
   // A declaration that keeps this layer has nothing behind it here.
   if (serialized) checkpoint.components[0].declarations = declarations;
   if (declared && !serialized) {
-    LS_CHECK(resolve_component(user, answer.component, declarations, registry));
+    LS_CHECK(resolve_component(user, answer.component, declarations, known, registry));
     answer.reason = "the checkpoint declares it kept";
     answer.matched = declared->where();
     return answer;

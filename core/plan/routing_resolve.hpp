@@ -7,31 +7,33 @@
 #include "config/quant_config.hpp"
 #include "formats/checkpoint.hpp"
 #include "graph/graph.hpp"
+#include "plan/known_components.hpp"
 #include "plugin/registry.hpp"
 
 namespace loadstone::plan {
 
 /// What `component` gets: the user's entry for it where the checkpoint declares nothing, the
 /// declaration where the user says nothing, both merged where they agree on the method; nullopt:
-/// unquantized. A flat method reaches components whose name begins with "transformer", the default
-/// scope of every family. The fields of a declared method carry From::checkpoint; the names that it
-/// keeps are its `ignored_layers`, the user's behind them.
+/// unquantized. Where a flat method goes is the families' business (`known`). The fields of a
+/// declared method carry From::checkpoint; the names that it keeps are its `ignored_layers`, the
+/// user's behind them.
 /// Errors: invalid_config (disagreement, null for a component that declares), those of declared_by.
 Result<config::Choice> resolve_component(const config::QuantConfig& user,
                                          const std::string& component,
                                          const std::vector<formats::Declaration>& declarations,
-                                         plugin::Registry& registry);
+                                         const KnownComponents& known, plugin::Registry& registry);
 
 /// The whole configuration with what `component` gets in its place.
 Result<config::QuantConfig> resolve_declared(const config::QuantConfig& user,
                                              const std::string& component,
                                              const std::vector<formats::Declaration>& declarations,
+                                             const KnownComponents& known,
                                              plugin::Registry& registry);
 
 /// One layer that needs no model: a plain weight, quantized in the file where the declaration
 /// covers it.
 struct LayerQuestion {
-  std::string path;  // with its component in front, "transformer." if it names none
+  std::string path;  // with its component in front; without one the families' usual one is meant
   graph::LayerKind kind = graph::LayerKind::linear;
   std::vector<std::string> parts;  // paths of what a fused layer is made of; empty: not fused
 };
@@ -52,6 +54,6 @@ struct LayerAnswer {
 /// Errors: as route().
 Result<LayerAnswer> resolve_layer(const config::QuantConfig& user, const LayerQuestion& question,
                                   const std::vector<formats::Declaration>& declarations,
-                                  plugin::Registry& registry);
+                                  const KnownComponents& known, plugin::Registry& registry);
 
 }  // namespace loadstone::plan

@@ -92,12 +92,6 @@ Result<std::vector<formats::Declaration>> read_declarations(const std::string& p
   return out;
 }
 
-/// The component that a checkpoint's declaration is held against.
-std::string component_in(const std::string& layer) {
-  const std::string first = layer.substr(0, layer.find('.'));
-  return first == "transformer_2" ? first : "transformer";
-}
-
 }  // namespace
 
 Result<int> run(const ConfigCheckOptions& options) {
@@ -109,14 +103,17 @@ Result<int> run(const ConfigCheckOptions& options) {
   LS_TRY(const Node root, parse_any(text, options.input));
   LS_TRY(const config::QuantConfig user, build(options, root, loader.schemas()));
   LS_TRY(const auto declared, read_declarations(options.checkpoint_config));
+  LS_TRY(const auto known, plan::KnownComponents::read(places.adapters_dir));
+  const std::string named = known.named_by(options.layer);
   LS_TRY(const config::QuantConfig config,
-         plan::resolve_declared(user, component_in(options.layer), declared, loader.registry()));
+         plan::resolve_declared(user, named.empty() ? known.usual() : named, declared, known,
+                                loader.registry()));
   LS_CHECK(plan::configure_all(config, loader.registry()));
   LS_CHECK(plan::parse_target(options.common.device.value_or("cpu")));
   Node layer;
   if (!options.layer.empty()) {
     LS_TRY(const plan::LayerAnswer answer,
-           plan::resolve_layer(user, {options.layer, graph::LayerKind::linear, {}}, declared,
+           plan::resolve_layer(user, {options.layer, graph::LayerKind::linear, {}}, declared, known,
                                loader.registry()));
     layer = answer.to_node();
   }

@@ -36,33 +36,6 @@ const std::set<std::string> kComing = {"fp8",
                                        "msmodelslim",
                                        "compressed_tensors"};
 
-/// Why a spec can't be judged yet, or "": it names a method that no plugin at hand serves although
-/// one is to come, or ModelOpt, whose lists and algorithms go by other words in the reference.
-std::string waits_for(const Node& spec, const config::Schemas& schemas) {
-  if (spec.is_text()) {
-    const std::string folded = config::fold_name(spec.text());
-    if (folded.starts_with("modelopt")) return folded + ": its words are not compared yet";
-    return kComing.count(folded) && !schemas.find(folded) ? "no plugin serves " + folded : "";
-  }
-  if (!spec.is_map()) return "";
-  if (const Node* producer = spec.find("producer")) {
-    const Node* name = producer->find("name");
-    std::string missing = name ? waits_for(*name, schemas) : "";
-    if (!missing.empty()) return missing;
-  }
-  for (const char* key : {"method", "quant_method"}) {
-    const Node* named = spec.find(key);
-    std::string missing = named ? waits_for(*named, schemas) : "";
-    if (!missing.empty()) return missing;
-  }
-  for (const auto& [key, value] : spec.entries()) {
-    if (spec.find("method") || spec.find("quant_method")) break;
-    std::string missing = waits_for(value, schemas);
-    if (!missing.empty()) return missing;
-  }
-  return "";
-}
-
 Answer of_config(const Result<config::QuantConfig>& made, Bench& bench) {
   if (!made.ok()) return refused(made.error());
   Status configured = plan::configure_all(*made, *bench.registry);
@@ -97,12 +70,6 @@ Answer alias(const Node& input, Bench&) {
 
 // ---- a checkpoint's declaration ---------------------------------------------------------------
 
-const Node& at(const Node& input, const char* key) {
-  static const Node nothing;
-  const Node* value = input.find(key);
-  return value ? *value : nothing;
-}
-
 /// What `component` gets from a recorded wish and declaration; `whole`: the configuration with it.
 Answer with_declaration(const Node& wish, const Node& declaration, const std::string& component,
                         bool whole, Bench& bench) {
@@ -117,9 +84,12 @@ Answer with_declaration(const Node& wish, const Node& declaration, const std::st
     if (!map.is_null()) {
       declared.push_back({"quantization_config", "config.json", "", std::move(map)});
     }
-    if (whole) return plan::resolve_declared(user, component, declared, *bench.registry);
+    if (whole) {
+      return plan::resolve_declared(user, component, declared, bench.known, *bench.registry);
+    }
     config::QuantConfig one;
-    LS_TRY(one.flat, plan::resolve_component(user, component, declared, *bench.registry));
+    LS_TRY(one.flat,
+           plan::resolve_component(user, component, declared, bench.known, *bench.registry));
     return one;
   }();
   return of_config(made, bench);
@@ -160,55 +130,6 @@ Answer component(const Node& input, Bench& bench) {
 
 Answer encoder(const Node& input, Bench& bench) {
   return with_declaration(at(input, "spec"), Node(), "text_encoder", false, bench);
-}
-
-// ---- one layer --------------------------------------------------------------------------------
-
-/// Names of what a fusion table says the layer is made of.
-std::vector<std::string> parts_of(const std::string& path, const Node& packed) {
-  std::vector<std::string> out;
-  const size_t dot = path.rfind('.');
-  const Node* names = packed.find(dot == std::string::npos ? path : path.substr(dot + 1));
-  if (!names) return out;
-  const std::string front = dot == std::string::npos ? "" : path.substr(0, dot + 1);
-  for (const Node& name : names->items()) out.push_back(front + name.text());
-  return out;
-}
-
-/// A user's words for AutoRound as a checkpoint's.
-formats::Declaration declaration_like(const Node& spec) {
-  std::vector<Node::Entry> entries = {{"quant_method", Node::of_text("auto-round")}};
-  for (const auto& [key, value] : spec.entries()) {
-    if (key != "method" && key != "quant_method") entries.emplace_back(key, value);
-  }
-  return {"quantization_config", "config.json", "", Node::of_map(std::move(entries))};
-}
-
-Answer layer(const Node& input, Bench& bench) {
-  const Node& spec = at(input, "spec");
-  std::string missing = waits_for(spec, bench.schemas);
-  if (!missing.empty()) return pending(std::move(missing));
-  const std::string& path = at(input, "layer").text();
-  if (spec.find("num_bf16_fallback_layers") && path.starts_with("blocks.")) {
-    return pending("the model says which blocks lead");
-  }
-  if (path.ends_with(".experts")) return pending("the model says what experts hold");
-  auto made = [&]() -> Result<plan::LayerAnswer> {
-    LS_TRY(config::QuantConfig user, config::build_quant_config(spec, Node(), bench.schemas));
-    LS_CHECK(plan::configure_all(user, *bench.registry));
-    plan::LayerQuestion question;
-    question.path = path;
-    question.parts = parts_of(question.path, at(input, "packed"));
-    if (user.flat && user.flat->method == "autoround") {  // it reads what a checkpoint declares
-      return plan::resolve_layer({}, question, {declaration_like(spec)}, *bench.registry);
-    }
-    if (at(input, "layer_kind").text() != "linear") question.kind = graph::LayerKind::other;
-    return plan::resolve_layer(user, question, {}, *bench.registry);
-  }();
-  if (!made.ok()) return refused(made.error());
-  return accepted(Node::of_map({{"quantized", Node::of_bool(!made->method.empty())},
-                                {"method", Node::of_text(made->method)},
-                                {"reason", Node::of_text(made->reason)}}));
 }
 
 // ---- the comparison tool ----------------------------------------------------------------------
@@ -268,11 +189,43 @@ const std::map<std::string, Answerer> kAnswerers = {
     {"component", component},
     {"encoder", encoder},
     {"layer", layer},
+    {"family", family},
+    {"norm_layer", norm_layer},
     {"metrics", metrics},
     {"tool_config", tool_config},
 };
 
 }  // namespace
+
+std::string waits_for(const Node& spec, const config::Schemas& schemas) {
+  if (spec.is_text()) {
+    const std::string folded = config::fold_name(spec.text());
+    return kComing.count(folded) && !schemas.find(folded) ? "no plugin serves " + folded : "";
+  }
+  if (!spec.is_map()) return "";
+  if (const Node* producer = spec.find("producer")) {
+    const Node* name = producer->find("name");
+    std::string missing = name ? waits_for(*name, schemas) : "";
+    if (!missing.empty()) return missing;
+  }
+  for (const char* key : {"method", "quant_method"}) {
+    const Node* named = spec.find(key);
+    std::string missing = named ? waits_for(*named, schemas) : "";
+    if (!missing.empty()) return missing;
+  }
+  for (const auto& [key, value] : spec.entries()) {
+    if (spec.find("method") || spec.find("quant_method")) break;
+    std::string missing = waits_for(value, schemas);
+    if (!missing.empty()) return missing;
+  }
+  return "";
+}
+
+const Node& at(const Node& map, const char* key) {
+  static const Node nothing;
+  const Node* value = map.find(key);
+  return value ? *value : nothing;
+}
 
 Answer accepted(Node value) { return Answer{Answer::Kind::accepted, std::move(value), ""}; }
 Answer refused(const Error& error) { return Answer{Answer::Kind::refused, {}, error.text()}; }

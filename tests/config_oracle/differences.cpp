@@ -92,6 +92,10 @@ bool meets(const Node* node, const Node& condition) {
 }
 
 bool ours_is(const Answer& ours, const Node& condition) {
+  if (condition.is_list()) {
+    return std::any_of(condition.items().begin(), condition.items().end(),
+                       [&](const Node& one) { return ours_is(ours, one); });
+  }
   if (const Node* text = condition.find("refused")) {
     const Node error = Node::of_text(ours.error);
     return ours.kind == Answer::Kind::refused && meets(&error, *text);

@@ -10,15 +10,15 @@
 #include "answer.hpp"
 #include "base/file.hpp"
 #include "differences.hpp"
+#include "graph/graph.hpp"
 
 namespace {
 
 using namespace loadstone;  // NOLINT a program's main file
 
-std::string shipped_file() {
+std::string shared_dir() {
   const char* given = std::getenv("LOADSTONE_SHARED");
-  return (given ? std::string(given) : std::string(LOADSTONE_SOURCE_DIR) + "/../shared") +
-         "/oracles/config-oracle.json";
+  return given ? std::string(given) : std::string(LOADSTONE_SOURCE_DIR) + "/../shared";
 }
 
 struct Counts {
@@ -73,7 +73,11 @@ int run(const std::string& path, bool shipped, const std::string& program_dir) {
   auto rules = oracle::read_rules(std::string(LOADSTONE_SOURCE_DIR) +
                                   "/tests/cases/intentional_differences.yaml");
   if (!rules.ok()) return fail(rules.error());
-  oracle::Bench bench{&*registry, std::move(*schemas)};
+  const std::string adapters_dir = graph::adapters_dir(program_dir);
+  auto known = plan::KnownComponents::read(adapters_dir);
+  if (!known.ok()) return fail(known.error());
+  oracle::Bench bench{&*registry, std::move(*schemas), std::move(*known), adapters_dir,
+                      shared_dir() + "/models/families"};
   Counts counts;
   std::map<std::string, uint64_t> waiting;
   for (const Node& entry : entries->items()) judge(entry, bench, *rules, counts, waiting);
@@ -98,7 +102,7 @@ int run(const std::string& path, bool shipped, const std::string& program_dir) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string path = shipped_file();
+  std::string path = shared_dir() + "/oracles/config-oracle.json";
   bool shipped = true;
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--oracle" && i + 1 < argc) {

@@ -1,0 +1,59 @@
+#include "plan/known_components.hpp"
+
+#include "graph/adapter.hpp"
+
+namespace loadstone::plan {
+namespace {
+
+/// How far a method without a component gets; a stage refuses it only in its own family.
+int rank(graph::Reach reach) {
+  switch (reach) {
+    case graph::Reach::flat:
+      return 3;
+    case graph::Reach::declared:
+      return 2;
+    case graph::Reach::map:
+      return 1;
+    case graph::Reach::stage:
+      return 0;
+  }
+  return 0;
+}
+
+}  // namespace
+
+Result<KnownComponents> KnownComponents::read(const std::string& adapters_dir) {
+  LS_TRY(const graph::Adapters adapters, graph::read_adapters(adapters_dir));
+  KnownComponents out;
+  std::map<std::string, int> flat;
+  for (const graph::Adapter& family : adapters.families) {
+    for (const graph::AdapterComponent& component : family.components) {
+      if (component.name == "*") continue;  // the generic family has whatever a checkpoint has
+      const bool prefixed = component.rest || !component.prefixes.empty();
+      const auto [at, fresh] = out.components_.emplace(component.name, KnownComponent{});
+      KnownComponent& known = at->second;
+      if (fresh || rank(component.reach) > rank(known.reach)) known.reach = component.reach;
+      known.keeps_prefix = known.keeps_prefix || prefixed;
+      if (component.reach == graph::Reach::flat) ++flat[component.name];
+    }
+  }
+  int most = 0;
+  for (const auto& [name, count] : flat) {
+    if (count > most) out.usual_ = name;
+    most = std::max(most, count);
+  }
+  return out;
+}
+
+const KnownComponent* KnownComponents::find(std::string_view name) const {
+  const auto found = components_.find(name);
+  return found == components_.end() ? nullptr : &found->second;
+}
+
+std::string KnownComponents::named_by(std::string_view path) const {
+  const size_t dot = path.find('.');
+  if (dot == std::string_view::npos || !find(path.substr(0, dot))) return "";
+  return std::string(path.substr(0, dot));
+}
+
+}  // namespace loadstone::plan
