@@ -71,7 +71,7 @@ struct CompressedTensors : dialect::Method<CompressedTensors, Config> {
     if (!reading) return instead.answer(out);
     const auto* spec = std::get_if<common::scaled::Spec>(&reading->reader);
     if (spec != nullptr && !common::scaled::knows_width(*spec, layer, out)) {
-      out.quantize("");  // the host asks again
+      out.quantize("packed_int");  // the host asks again
       return;
     }
     Method::plan(config, layer, target, out);

@@ -135,6 +135,8 @@ Input input_of(Activation activation) {
       return Input::int8_token;
     case Activation::int8_static:
       return Input::int8_fixed;
+    case Activation::int4_token:
+      return Input::int4_token;
     case Activation::nvfp4:
       return Input::nvfp4;
     default:

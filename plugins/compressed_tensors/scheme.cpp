@@ -94,21 +94,21 @@ Activation mx_activation(const std::string& key, const Arguments& input) {
   unsupported(key, input.text, "floats of 4 or 8 bits in dynamic groups of 32");
 }
 
-Activation int8_activation(const std::string& key, const Arguments& input) {
-  if (input.bits != 8) {
-    unsupported(key + ".num_bits", std::to_string(input.bits), "8: integers as activations");
+Activation int_activation(const std::string& key, const Arguments& input) {
+  if (input.bits != 8 && input.bits != 4) {
+    unsupported(key + ".num_bits", std::to_string(input.bits), "4 or 8");
   }
   if (!input.symmetric) {
     unsupported(key + ".symmetric", "false",
                 "true: zero points of activations are not implemented");
   }
   if (input.strategy == Strategy::token && input.dynamic == Dynamic::yes) {
-    return Activation::int8_token;
+    return input.bits == 8 ? Activation::int8_token : Activation::int4_token;
   }
-  if (input.strategy == Strategy::tensor && input.dynamic == Dynamic::no) {
+  if (input.bits == 8 && input.strategy == Strategy::tensor && input.dynamic == Dynamic::no) {
     return Activation::int8_static;
   }
-  unsupported(key, input.text, "a dynamic scale a token, or a static one");
+  unsupported(key, input.text, "a dynamic scale a token, or a static one of 8 bits");
 }
 
 Activation fp8_activation(const std::string& key, const Arguments& input, const Scheme& scheme) {
@@ -149,7 +149,7 @@ Activation read_activation(const std::string& key, const Arguments& input, const
     unsupported(key + ".type", "int",
                 "float with weights of " + std::string(format_name(scheme.format)));
   }
-  return input.is_float ? fp8_activation(key, input, scheme) : int8_activation(key, input);
+  return input.is_float ? fp8_activation(key, input, scheme) : int_activation(key, input);
 }
 
 std::vector<std::string> read_targets(const std::string& key, const Json& targets) {

@@ -18,6 +18,7 @@ enum class Activation {
   fp8_group,
   int8_token,
   int8_static,
+  int4_token,
   nvfp4,
   mx_e2m1,
   mx_e4m3,
