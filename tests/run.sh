@@ -43,7 +43,9 @@ step "sanitizers: tests"
 ASAN_OPTIONS=detect_stack_use_after_return=1:detect_container_overflow=0 \
   ctest --test-dir build/asan --output-on-failure -j "$jobs"
 
-step "fuzz: build and run each target for ${LOADSTONE_FUZZ_SECONDS:=10} s"
-tests/fuzz/run.sh "$LOADSTONE_FUZZ_SECONDS"
+step "fuzz: GGUF for ${LOADSTONE_FUZZ_SECONDS:-60} s each, the others for ${LOADSTONE_FUZZ_SECONDS:-10} s"
+tests/fuzz/run.sh "${LOADSTONE_FUZZ_SECONDS:-60}" gguf ggml_blocks gguf_layers
+tests/fuzz/run.sh "${LOADSTONE_FUZZ_SECONDS:-10}" safetensors_header shard_index model_index \
+  quantization_config rule_yaml
 
 step "all passed"
