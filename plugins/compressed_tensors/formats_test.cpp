@@ -114,11 +114,23 @@ Json scheme_of(const PackedShape& s) {
   return one_group(out);
 }
 
+/// Identities cover their stored tensors, no byte more.
+void expect_filled(Produced& produced) {
+  std::vector<uint64_t> filled(produced.answer.stored.size(), 0);
+  for (const ls_identity& one : produced.answer.identities) {
+    filled[one.stored] += one.rows * one.row_nbytes;
+  }
+  for (size_t i = 0; i < filled.size(); ++i) {
+    EXPECT_EQ(filled[i], produced.blocks[i].nbytes()) << produced.answer.stored_names[i];
+  }
+}
+
 std::vector<float> dequantized(Driver& driver, TestLayer& layer, uint64_t k) {
   layer.show_values();
   Produced produced = driver.produce(layer);
   EXPECT_EQ(produced.answer.work.in, k);
   layer.in = k;  // as the host does
+  expect_filled(produced);
   return driver.dequantize(layer, produced, 0, layer.out, k);
 }
 

@@ -40,7 +40,8 @@ std::vector<uint64_t> stored_shape(const Form& form, Which which) {
   } else if (as_scale(form, which)) {
     out.insert(out.end(), {form.n, form.scale_columns});
   } else {
-    out.insert(out.end(), {form.n / form.rows_a_row(), form.row_nbytes()});
+    const uint64_t item = form.spec.codes == Codes::words ? sizeof(uint32_t) : 1;
+    out.insert(out.end(), {form.n / form.rows_a_row(), form.row_nbytes() / item});
   }
   return out;
 }
