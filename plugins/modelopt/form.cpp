@@ -176,10 +176,4 @@ std::optional<Reader> reader_of(const Config& config, const Layer& layer, NoForm
   return spec_of(config, *setting, layer);
 }
 
-Reader known_reader(const Config& config, const Layer& layer) {
-  NoForm instead;
-  if (auto reader = reader_of(config, layer, instead)) return std::move(*reader);
-  sdk::fail(LS_INVALID_ARGUMENT, "layer was not planned by this method: " + instead.reason);
-}
-
 }  // namespace loadstone::modelopt

@@ -1,21 +1,13 @@
 // modelopt: what NVIDIA's ModelOpt exports, in its own names. README.md has the algorithms;
 // common/scaled and common/mx read, multiply and save the layers.
-#include <algorithm>
 #include <loadstone/plugin.hpp>
 
 #include "common/cpu.hpp"
-#include "common/layer/declared.hpp"
-#include "common/mx/method.hpp"
-#include "common/scaled/bound.hpp"
 #include "modelopt/declaration.hpp"
 #include "modelopt/form.hpp"
 
 namespace loadstone::modelopt {
 namespace {
-
-namespace mx = common::mx;
-namespace scaled = common::scaled;
-using common::NoForm;
 
 constexpr const char* kSchemes[] = {"static", "dynamic"};
 
@@ -47,13 +39,10 @@ constexpr ls_field kAllFields[] = {
                         "the checkpoint declares this method", "false")),
 };
 
-struct ModelOpt {
-  using Config = modelopt::Config;
-
+struct ModelOpt : common::dialect::Method<ModelOpt, modelopt::Config> {
   static constexpr const char* kName = "modelopt";
   static constexpr const char* kSummary = "FP8, NVFP4, MX, INT8 and INT4 checkpoints of ModelOpt";
   static constexpr const char* kAliases[] = {"modelopt_fp4", "modelopt_mixed", "modelopt_mxfp8"};
-  static constexpr bool kDecodes = true;
   static constexpr auto& kFields = kAllFields;
   static constexpr ls_claim kClaims[] = {
       sdk::claim("quantization_config", "modelopt"),
@@ -61,6 +50,15 @@ struct ModelOpt {
       sdk::claim("quantization_config", "modelopt_mixed"),
       sdk::claim("quantization_config", "modelopt_mxfp8"),
       sdk::claim("hf_quant_config.json", "modelopt"),
+  };
+
+  // What the tool writes and a layer's product may not read.
+  static constexpr common::dialect::Known kKnown[] = {
+      {"input_scale", "activations are not scaled by it here"},
+      {"weight_scale_2", "the group scales hold it"},
+      {"k_scale", "scale of the KV cache, which this layer doesn't quantize"},
+      {"v_scale", "scale of the KV cache, which this layer doesn't quantize"},
+      {"q_scale", "scale of attention, which this layer doesn't quantize"},
   };
 
   static Config configure(const sdk::Values& values) { return modelopt::configure(values); }
@@ -75,129 +73,11 @@ struct ModelOpt {
     return left_out(config, layer) ? "quantized_layers" : nullptr;
   }
 
-  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target&,
-                   sdk::Plan& out) {
-    NoForm instead;
-    const auto reader = reader_of(config, layer, instead);
-    if (!reader) return instead.answer(out);
-    if (const auto* own = std::get_if<mx::Config>(&*reader)) {
-      const auto form = mx::find_form(*own, layer, instead);
-      if (!form) return instead.answer(out);
-      mx::plan(*own, *form, layer, out);
-    } else {
-      const auto form = scaled::find_form(std::get<scaled::Spec>(*reader), layer, instead);
-      if (!form || !scaled::agree_on_input(*form, out, instead)) return instead.answer(out);
-      scaled::plan(*form, layer, out);
-    }
-    name_unused(layer, out);
-  }
-
-  struct Session {
-    Session(const Config& config, const sdk::Layer& layer, const sdk::Begin& begin)
-        : reader(known_reader(config, layer)) {
-      if (const auto* own = std::get_if<mx::Config>(&reader)) {
-        mx.emplace(*own, layer, begin);
-      } else {
-        scaled.emplace(form_of(reader, layer), layer, begin);
-      }
-    }
-    void feed(const sdk::Piece& piece) { mx ? mx->feed(piece) : scaled->feed(piece); }
-    void end(const void*, uint32_t) { mx ? mx->end() : scaled->end(); }
-
-    Reader reader;
-    std::optional<mx::Session> mx;
-    std::optional<scaled::Session> scaled;
-  };
-
-  static void dequantize(const Config& config, const sdk::Layer& layer, const sdk::Rows& rows) {
-    const Reader reader = known_reader(config, layer);
-    if (const auto* own = std::get_if<mx::Config>(&reader)) {
-      mx::dequantize(*own, layer, rows);
-    } else {
-      scaled::dequantize(form_of(reader, layer), layer, rows);
-    }
-  }
-
-  struct Bound {
-    Bound(const Config& config, const sdk::Binding& binding)
-        : reader(known_reader(config, binding.layer)) {
-      if (const auto* own = std::get_if<mx::Config>(&reader)) {
-        mx.emplace(*own, binding);
-      } else {
-        scaled.emplace(form_of(reader, binding.layer), binding);
-      }
-    }
-    uint32_t variant(const ls_step& step) const { return mx ? mx->variant(step) : 0; }
-    void sizes(uint32_t variant, uint64_t m, ls_sizes& out) const {
-      mx ? mx->sizes(variant, m, out) : scaled->sizes(m, out);
-    }
-    void prepare(const ls_apply& call) const { mx ? mx->prepare(call) : scaled->prepare(call); }
-    void apply(const ls_apply& call) const { mx ? mx->apply(call) : scaled->apply(call); }
-
-    Reader reader;
-    std::optional<mx::Bound> mx;
-    std::optional<scaled::Bound> scaled;
-  };
-
-  static void save_layer(const Config& config, const sdk::Layer& layer, uint64_t, ls_sink* sink) {
-    const Reader reader = known_reader(config, layer);
-    if (const auto* own = std::get_if<mx::Config>(&reader)) {
-      mx::save_layer(*own, layer, sink);
-    } else {
-      scaled::save_layer(form_of(reader, layer), sink);
-    }
-  }
-
-  static void save_read(const Config& config, const sdk::Layer& layer, uint64_t,
-                        const sdk::Buffers& stored, uint64_t index, uint64_t offset,
-                        uint64_t nbytes, void* out) {
-    const Reader reader = known_reader(config, layer);
-    if (const auto* own = std::get_if<mx::Config>(&reader)) {
-      mx::save_read(*own, layer, stored, index, offset, nbytes, out);
-    } else {
-      scaled::save_read(form_of(reader, layer), stored, index, offset, nbytes, out);
-    }
+  static auto reader_of(const Config& config, const sdk::Layer& layer, common::NoForm& instead) {
+    return modelopt::reader_of(config, layer, instead);
   }
 
   static std::string declaration(const Config& config) { return modelopt::declaration(config); }
-
- private:
-  static scaled::Form form_of(const Reader& reader, const sdk::Layer& layer) {
-    NoForm instead;
-    auto form = scaled::find_form(std::get<scaled::Spec>(reader), layer, instead);
-    if (form) return std::move(*form);
-    sdk::fail(LS_INVALID_ARGUMENT, "layer was not planned by this method: " + instead.reason);
-  }
-
-  /// Tensors that the tool writes and this layer's product doesn't read.
-  static void name_unused(const sdk::Layer& layer, sdk::Plan& out) {
-    struct Known {
-      const char *name, *reason;
-    };
-    constexpr Known kKnown[] = {
-        {"input_scale", "activations are not scaled by it here"},
-        {"weight_scale_2", "the group scales hold it"},
-        {"k_scale", "scale of the KV cache, which this layer doesn't quantize"},
-        {"v_scale", "scale of the KV cache, which this layer doesn't quantize"},
-        {"q_scale", "scale of attention, which this layer doesn't quantize"},
-    };
-    for (uint64_t i = 0; i < layer.tensor_count(); ++i) {
-      const sdk::Tensor tensor = layer.tensor(i);
-      if (is_read(tensor.index, out)) continue;
-      for (const Known& known : kKnown) {
-        if (tensor.suffix() == known.name) out.unused(tensor, known.reason);
-      }
-    }
-  }
-
-  static bool is_read(uint32_t tensor, const sdk::Plan& plan) {
-    const auto reads = [&](const auto& one) { return one.tensor == tensor; };
-    const auto& unused = plan.all_unused();
-    return std::any_of(plan.all_sources().begin(), plan.all_sources().end(), reads) ||
-           std::any_of(plan.all_identities().begin(), plan.all_identities().end(), reads) ||
-           std::any_of(unused.begin(), unused.end(),
-                       [&](const auto& one) { return one.first == tensor; });
-  }
 };
 
 }  // namespace
