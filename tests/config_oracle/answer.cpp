@@ -191,6 +191,8 @@ const std::map<std::string, Answerer> kAnswerers = {
     {"layer", layer},
     {"family", family},
     {"norm_layer", norm_layer},
+    {"gguf_model", gguf_model},
+    {"gguf_adapter", gguf_adapter},
     {"metrics", metrics},
     {"tool_config", tool_config},
 };

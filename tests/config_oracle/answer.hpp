@@ -48,6 +48,8 @@ formats::Declaration declaration_like(const Node& spec, const std::string& metho
 Answer layer(const Node& input, Bench& bench);
 Answer family(const Node& input, Bench& bench);
 Answer norm_layer(const Node& input, Bench& bench);
+Answer gguf_model(const Node& input, Bench& bench);
+Answer gguf_adapter(const Node& input, Bench& bench);
 
 /// A difference between the recorded result and ours, or "" when they agree.
 std::string difference(const std::string& kind, const Node& result, const Answer& ours);
