@@ -19,9 +19,6 @@ Status check_name_adapters(const formats::Checkpoint& checkpoint, const graph::G
   return {};
 }
 
-}  // namespace
-namespace {
-
 /// What is known of the methods that the plan uses on this family, where that isn't the best.
 std::vector<std::string> support_notes(const Plan& plan) {
   std::set<std::string> methods;
@@ -31,10 +28,10 @@ std::vector<std::string> support_notes(const Plan& plan) {
   std::vector<std::string> out;
   for (const std::string& method : methods) {
     const Node* known = plan.graph.support.find(method);
-    const std::string level = known != nullptr && known->is_text() ? known->text() : "unknown";
+    const std::string level = known != nullptr && known->is_text() ? known->text() : "";
     if (level == "validated" || level == "ci" || level == "checkpoint") continue;
-    out.push_back(method + " is not validated for " + plan.graph.variant + ": support level " +
-                  quoted(level));
+    out.push_back(method + " is not validated for " + plan.graph.variant +
+                  (level.empty() ? "" : ": support level " + quoted(level)));
   }
   return out;
 }
