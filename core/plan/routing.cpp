@@ -399,6 +399,10 @@ class Router {
   /// What only the whole model tells.
   void finish() {
     for (const auto& [where, counts] : counts_) {
+      if (counts.serialized == 0 && counts.plain == 0) {
+        notes_.push_back(where + ": declares no layer quantized");
+        continue;
+      }
       if (counts.serialized == 0) {
         problems_.add(Error{Code::invalid_checkpoint,
                             "declaration without quantized tensors",
