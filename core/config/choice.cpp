@@ -119,17 +119,22 @@ void unknown_field(const MethodSchema& schema, const std::string& key, const Nod
                hint.empty() ? "" : quoted(hint));
 }
 
+constexpr std::string_view kList = "ignored_layers";
+constexpr std::string_view kOlderList = "modules_to_not_convert";  // in declarations
+
+bool says_something(const Node* list) {
+  return list && !list->is_null() && !(list->is_list() && list->items().empty());
+}
+
 void read_entries(const MethodSchema& schema, const Node& map, MethodChoice& choice,
                   Problems& problems) {
   for (const auto& [key, value] : map.entries()) {
     const Field* field = find_field(schema, key);
-    if (!field && choice.declaration_form && key == "modules_to_not_convert") {
-      field = find_field(schema, "ignored_layers");
-      const Node* named = map.find("ignored_layers");
-      if (field && named && !named->is_null() && !(named->is_list() && named->items().empty())) {
-        continue;  // the newer name wins
-      }
-    }
+    const bool older = !field && choice.declaration_form && key == kOlderList;
+    if (older) field = find_field(schema, kList);
+    if (older && field && says_something(map.find(kList))) continue;  // the newer name wins
+    const bool renamed = choice.declaration_form && key == kList && !find_field(schema, kOlderList);
+    if (renamed && !says_something(&value) && map.find(kOlderList)) continue;
     if (!field && is_method_key(key)) continue;
     if (!field && key == "on_unsupported") {
       choice.on_unsupported = read_on_unsupported(value, problems);

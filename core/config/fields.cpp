@@ -9,7 +9,7 @@ namespace {
 std::string number_text(double value) {
   return value == std::floor(value) && std::abs(value) < 1e15
              ? std::to_string(static_cast<int64_t>(value))
-             : std::to_string(value);
+             : Node::of_number(value).describe();
 }
 
 /// What a field takes, for error texts.
