@@ -1,0 +1,223 @@
+#!/usr/bin/python3
+"""Mutates core/config and core/plan and runs the text-driven cases against every mutant.
+
+  run.py --build build/release [--only FILE-PART] [--every N] [--jobs 2] [--report FILE.json]
+
+Needs a configured build folder (compile_commands.json) with the target cases_test built. Writes
+below BUILD/mutation. Exit: 0 enough killed (--goal, default 0.9), 3 too few, 1 failed.
+"""
+import argparse
+import glob
+import json
+import multiprocessing
+import os
+import random
+import re
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+import mutate
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SOURCE = os.path.dirname(os.path.dirname(HERE))
+FOLDERS = ('core/config', 'core/plan')
+NUMBERS = 1000  # of a file
+CASES = ['core/plan/CMakeFiles/routing_test.dir/routing_test.cpp.o']  # beside those of cases_test
+
+
+def sources(only):
+    out = []
+    for folder in FOLDERS:
+        for path in sorted(glob.glob(os.path.join(SOURCE, folder, '*.cpp'))):
+            name = os.path.relpath(path, SOURCE)
+            if not name.endswith('_test.cpp') and (not only or only in name):
+                out.append(name)
+    return out
+
+
+def command_of(build, name):
+    """The arguments that compile a source, without output and input."""
+    with open(os.path.join(build, 'compile_commands.json'), encoding='utf-8') as file:
+        for one in json.load(file):
+            if one['file'] != os.path.join(SOURCE, name):
+                continue
+            words = shlex.split(one['command'])
+            while not words[0].endswith('++'):  # ccache, cmake -E env
+                words = words[1:]
+            at = words.index('-o')
+            words = words[:at] + words[at + 2:]
+            words = words[:words.index('-c')]
+            return one['directory'], [w for w in words if w not in ('-Werror', '-O3', '-DNDEBUG')]
+    sys.exit(f'{name} is not in {build}/compile_commands.json')
+
+
+def compile_mutants(work):
+    """Writes and compiles one file with all its mutants; those that don't compile are dropped."""
+    build, name, first = work
+    directory, command = command_of(build, name)
+    arguments = [w for w in command[1:] if w.startswith(('-I', '-D', '-std'))]
+    system = [w for at, w in enumerate(command) if w == '-isystem' or command[at - 1] == '-isystem']
+    file = mutate.File(os.path.join(SOURCE, name), name, arguments + system, first)
+    if len(file.mutants) > NUMBERS:
+        sys.exit(f'{name}: {len(file.mutants)} mutants, more than {NUMBERS}')
+    out = os.path.join(build, 'mutation', name)
+    os.makedirs(os.path.dirname(out), exist_ok=True)
+    cache = ['ccache'] if shutil.which('ccache') else []
+    base = cache + command + ['-w', '-O1', '-I', HERE, '-include', os.path.join(HERE, 'switch.hpp'),
+                      '-I', os.path.join(SOURCE, os.path.dirname(name))]
+    dropped = set()
+    while True:
+        text, spans = file.write(dropped)
+        with open(out, 'wb') as copy:
+            copy.write(text)
+        done = subprocess.run(base + ['-c', out, '-o', out + '.o', '-fmax-errors=0'], cwd=directory,
+                              capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return file.mutants, dropped, out + '.o'
+        lines = [0]
+        for line in text.split(b'\n'):
+            lines.append(lines[-1] + len(line) + 1)
+        fresh = set()
+        for row, column in re.findall(re.escape(out) + r':(\d+):(\d+): (?:error|note|  required)',
+                                      done.stderr):
+            at = lines[int(row) - 1] + int(column) - 1
+            around = [(end - begin, number) for begin, end, number in spans if begin <= at <= end]
+            if around:
+                fresh.add(min(around)[1])
+        if not fresh:
+            sys.exit(f'{name}: no mutant explains\n{done.stderr[:3000]}')
+        dropped |= fresh
+
+
+def link(build, objects, mutants):
+    """The program of the cases with the mutated objects in front of the libraries."""
+    done = subprocess.run(['ninja', '-C', build, '-t', 'commands', 'cases_test'],
+                          capture_output=True, text=True, check=True)
+    line = done.stdout.strip().split('\n')[-1]
+    line = next(part for part in line.split('&&') if ' -o ' in part)
+    words = shlex.split(line)
+    program = os.path.join(build, 'mutation', 'cases_test')
+    words[words.index('-o') + 1] = program
+    at = next(i for i, word in enumerate(words) if word.endswith('.a') or '.so' in word)
+    switch = os.path.join(build, 'mutation', 'switch.o')
+    subprocess.run(['g++', '-std=c++20', '-O1', f'-DMUTANTS={mutants}', '-c',
+                    os.path.join(HERE, 'switch.cpp'), '-o', switch], check=True)
+    more = [os.path.join(build, name) for name in CASES]
+    subprocess.run(words[:at] + more + objects + [switch] + words[at:], cwd=build, check=True)
+    return program
+
+
+def limits():
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+
+
+def run_one(work):
+    """killed, or None when every case passed."""
+    program, number, timeout = work
+    environment = dict(os.environ, MUTANT=str(number))
+    try:
+        done = subprocess.run([program, '--gtest_break_on_failure'], env=environment,
+                              timeout=timeout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              preexec_fn=limits, check=False)
+    except subprocess.TimeoutExpired:
+        return number, 'hangs'
+    if done.returncode == 0:
+        return number, None
+    return number, 'fails' if done.returncode in (1, -5) else 'crashes'
+
+
+def reviewed():
+    """(file, operator, text) → reason, from survivors.txt."""
+    out = {}
+    path = os.path.join(HERE, 'survivors.txt')
+    if os.path.exists(path):
+        with open(path, encoding='utf-8') as file:
+            for line in file:
+                parts = [part.strip() for part in line.rstrip('\n').split(' | ')]
+                if len(parts) == 4 and not line.startswith('#'):
+                    out[tuple(parts[:3])] = parts[3]
+    return out
+
+
+def key_of(one):
+    return one['file'], one['line'], one['operator'], one['text']
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--build', required=True)
+    parser.add_argument('--only', help='sources whose name contains this')
+    parser.add_argument('--sample', type=int, help='only so many mutants, drawn at random')
+    parser.add_argument('--seed', type=int, default=1, help='of the sample')
+    parser.add_argument('--survivors', metavar='FILE.json', help='only survivors of that report')
+    parser.add_argument('--jobs', type=int, default=2)
+    parser.add_argument('--goal', type=float, default=0.9)
+    parser.add_argument('--report')
+    given = parser.parse_args()
+    build = os.path.abspath(given.build)
+    names = sources(given.only)
+    works = [(build, name, NUMBERS * at) for at, name in enumerate(names)]
+    with multiprocessing.Pool(given.jobs) as pool:
+        compiled = pool.map(compile_mutants, works, chunksize=1)
+    mutants = {m.number: m for found, _, _ in compiled for m in found}
+    dropped = set().union(*(lost for _, lost, _ in compiled))
+    program = link(build, [path for _, _, path in compiled], NUMBERS * len(names))
+    met_file = os.path.join(build, 'mutation', 'met.txt')
+    begin = time.monotonic()
+    subprocess.run([program, '--gtest_brief=1'], check=True,
+                   env=dict(os.environ, MUTANT='-1', MUTANTS_MET=met_file))
+    seconds = time.monotonic() - begin
+    with open(met_file, encoding='utf-8') as file:
+        met = {int(line) for line in file}
+    chosen = [n for n in sorted(mutants) if n not in dropped]
+    if given.survivors:
+        with open(given.survivors, encoding='utf-8') as file:
+            again = {key_of(one) for one in json.load(file)['survivors']}
+        chosen = [n for n in chosen if key_of(vars(mutants[n])) in again]
+    if given.sample:
+        chosen = sorted(random.Random(given.seed).sample(chosen, min(given.sample, len(chosen))))
+    print(f'{len(mutants)} mutants, {len(dropped)} do not compile, {len(chosen)} chosen; the cases '
+          f'take {seconds:.2f} s', flush=True)
+    killed, survivors, ways = {}, [], {}
+    timeout = 10 + 10 * seconds
+    with multiprocessing.Pool(given.jobs) as pool:
+        works = [(program, n, timeout) for n in chosen if n in met]
+        for number, way in pool.imap_unordered(run_one, works, chunksize=4):
+            if way:
+                killed[number] = way
+                ways[way] = ways.get(way, 0) + 1
+    known = reviewed()
+    operators = {}
+    for number in chosen:
+        mutant = mutants[number]
+        row = operators.setdefault(mutant.operator, [0, 0])
+        row[0] += 1
+        row[1] += number in killed
+        if number not in killed:
+            reason = known.get((mutant.file, mutant.operator, mutant.text), '')
+            survivors.append({'file': mutant.file, 'line': mutant.line,
+                              'operator': mutant.operator, 'text': mutant.text,
+                              'met': number in met, 'number': number, 'reason': reason})
+    for one in survivors:
+        print(f"{one['file']}:{one['line']}: {one['operator']}: {one['text']}"
+              f"{'' if one['met'] else ' (never met)'}{': ' + one['reason'] if one['reason'] else ''}")
+    for operator, (count, dead) in sorted(operators.items()):
+        print(f'{operator:20} {dead:5} of {count:5} killed')
+    share = len(killed) / max(1, len(chosen))
+    print(f'{len(killed)} of {len(chosen)} killed ({100 * share:.1f} %): {ways}; not compiled '
+          f'{len(dropped)}')
+    if given.report:
+        with open(given.report, 'w', encoding='utf-8') as file:
+            json.dump({'mutants': len(mutants), 'not_compiled': len(dropped), 'run': len(chosen),
+                       'killed': len(killed), 'share': share, 'survivors': survivors}, file,
+                      indent=1)
+    return 0 if share >= given.goal else 3
+
+
+if __name__ == '__main__':
+    sys.exit(main())
