@@ -68,6 +68,7 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"by_range", "dequantize", "other than in the whole"},
         Fault{"past_rows", "dequantize", "dequantized rows: found a write"},
         Fault{"save", "serialized", "found other weights after saving and loading"},
+        Fault{"width", "serialized", "found width 0 told of the packed weight"},
         Fault{"decodes", "decode", "found verdict 1 for floats to decode"},
         Fault{"apply", "apply", "expected at most"},
         Fault{"apply_past", "apply", "normal: y: found a write 0 bytes past"},

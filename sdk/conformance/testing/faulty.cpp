@@ -41,7 +41,9 @@ struct Faulty {
     if (has_fault("hang")) sleep(1000);
     if (has_fault("exit")) std::exit(0);
     if (!layer.is_matrix() || layer.groups() > 1) return plan.unsupported("needs one matrix");
-    plan.stored("weight", LS_DTYPE_I8, {layer.out(), layer.in()});
+    // Bytes that a file can't tell from packed codes: the method would have to say their width.
+    const uint32_t dtype = has_fault("width") ? LS_DTYPE_U8 : LS_DTYPE_I8;
+    plan.stored("weight", dtype, {layer.out(), layer.get(0, "weight").columns()});
     plan.stored("weight_scale", LS_DTYPE_F32, {layer.out()});
     for (uint64_t p = 0; p < layer.part_count(); ++p) {
       const sdk::Tensor weight = layer.get(p, "weight");
