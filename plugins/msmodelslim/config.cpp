@@ -22,6 +22,11 @@ void read_types(std::string_view json, Config& out) {
   if (!tree.is_object()) wrong();
   for (const auto& [name, modules] : tree.items()) {
     const Type type = type_of(name);
+    if (out.type && *out.type != type) {
+      sdk::fail(LS_INVALID_CONFIG, std::string("quant_type rejected: found ") + name_of(*out.type) +
+                                       ", expected " + name_of(type) +
+                                       " as quant_model_description.json says, or nothing");
+    }
     if (!modules.is_array()) wrong();
     for (const auto& module : modules) {
       if (!module.is_string()) wrong();

@@ -161,6 +161,16 @@ TEST_F(MsModelSlim, UnknownTypesAreRefusedWithThoseThatAreRead) {
             "quant_type rejected: found \"W3A3\", expected " + expected);
 }
 
+TEST_F(MsModelSlim, QuantTypeAgreesWithTheDescription) {
+  const Json described = {{"W8A8", {"a"}}};
+  driver.configure({{"quant_type", "W8A8"}, {"quant_description", described}});
+  EXPECT_EQ(refusal([&] {
+              driver.configure({{"quant_type", "W8A8_DYNAMIC"}, {"quant_description", described}});
+            }),
+            "quant_type rejected: found W8A8_DYNAMIC, expected W8A8 as "
+            "quant_model_description.json says, or nothing");
+}
+
 TEST_F(MsModelSlim, ModulesAreFoundByTheFilesNames) {
   TestLayer layer = dynamic(2, 8, LS_DTYPE_I8, codes_of(16));
   for (const char* name :
