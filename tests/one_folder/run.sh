@@ -20,8 +20,9 @@ fail() { echo "one folder: $1" >&2; exit 1; }
 
 tree=$work/tree
 mkdir "$tree" "$work/bin" "$work/share"
-tar -C "$source" --exclude=./build --exclude=./.git --exclude=./tests --exclude=./examples -cf - . |
-  tar -C "$tree" -xf -
+for one in .gitignore CMakeLists.txt cmake core model_adapters plugins sdk; do
+  cp -r "$source/$one" "$tree/$one"
+done
 git() { command git -C "$tree" -c user.name=test -c user.email=test@localhost "$@"; }
 git init -q
 git add -A
@@ -54,7 +55,8 @@ git commit -q -m family
 cp -r "$here/toy_method" "$tree/plugins/toy_method"
 touched '?? plugins/toy_method/'
 cmake -S "$tree" -B "$work/tree_build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
-  -DLOADSTONE_RUNTIME=OFF -DLOADSTONE_TESTS=OFF >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+  -DLOADSTONE_RUNTIME=OFF -DLOADSTONE_TESTS=OFF -DLOADSTONE_CUDA=OFF >"$work/log" 2>&1 ||
+  { cat "$work/log"; exit 1; }
 cmake --build "$work/tree_build" --target loadstone_plugin_toy_method >"$work/log" ||
   { cat "$work/log"; exit 1; }
 touched '?? plugins/toy_method/'
