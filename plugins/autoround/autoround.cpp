@@ -1,169 +1,28 @@
 // AutoRound, GPTQ and AWQ: integers of 2 to 8 bits in 32-bit words, one scale and zero point a
-// group. Weights only; layouts and formulas: README.md.
-#include <algorithm>
+// group, weights only (integers.hpp); and AutoRound's NVFP4 (floats.hpp). Layouts: README.md.
 #include <loadstone/plugin.hpp>
 
-#include "autoround/config.hpp"
 #include "autoround/declaration.hpp"
-#include "autoround/form.hpp"
-#include "common/weight_only/weight_only.hpp"
+#include "autoround/floats.hpp"
+#include "autoround/integers.hpp"
 
+namespace loadstone::autoround {
 namespace {
-
-namespace sdk = loadstone::sdk;
-namespace common = loadstone::common;
-namespace int_packs = loadstone::int_packs;
-using loadstone::autoround::Config;
-using loadstone::autoround::Form;
-using loadstone::autoround::PackedPart;
-using loadstone::autoround::Setting;
 
 constexpr const char* kPackings[] = {"auto_round:auto_gptq", "auto_round:auto_awq", "auto_round",
                                      "auto_round:gptqmodel", "auto_round:llm_compressor"};
 constexpr const char* kBackends[] = {"auto", "gptq", "gptq:marlin", "awq", "awq:marlin", "marlin"};
-constexpr uint64_t kFewRows = 4;
-constexpr uint64_t kDecodeRows = 32;  // decoded at once
-constexpr uint64_t kDecodeSlots = 8;  // of scratch, one task each
 
 constexpr ls_field declared_only(ls_field field) {
   field.declared_only = 1;
   return field;
 }
 
-/// The setting of a layer: its parts', which must agree.
-std::optional<Setting> setting_of(const Config& config, const sdk::Layer& layer) {
-  std::optional<Setting> out;
-  for (uint64_t part = 0; part < layer.part_count(); ++part) {
-    const Setting own = config.of(layer.part(part).path());
-    if (out && !(*out == own)) return std::nullopt;
-    out = own;
-  }
-  return out;
-}
-
-/// A layer as planned before: its parts agree and their shapes were checked.
-Form known_form(const Config& config, const sdk::Layer& layer) {
-  return loadstone::autoround::form_of(layer, config, config.of(layer.part(0).path()));
-}
-
-// ---- g_idx --------------------------------------------------------------------------------------
-
-std::span<const int32_t> values_of(const sdk::Tensor& g_idx) {
-  return {static_cast<const int32_t*>(g_idx.value), g_idx.nbytes / sizeof(int32_t)};
-}
-
-void require_groups(const sdk::Tensor& g_idx, uint64_t groups) {
-  const auto values = values_of(g_idx);
-  for (size_t k = 0; k < values.size(); ++k) {
-    if (values[k] >= 0 && static_cast<uint64_t>(values[k]) < groups) continue;
-    sdk::fail(LS_INVALID_CHECKPOINT, "group index out of range: " + g_idx.label() + ": found " +
-                                         std::to_string(values[k]) + " at column " +
-                                         std::to_string(k) + ", expected 0 to " +
-                                         std::to_string(groups - 1));
-  }
-}
-
-bool is_trivial(const sdk::Tensor& g_idx, uint64_t group_size) {
-  const auto values = values_of(g_idx);
-  for (size_t k = 0; k < values.size(); ++k) {
-    if (static_cast<uint64_t>(values[k]) != k / group_size) return false;
-  }
-  return true;
-}
-
-enum class Order { missing_values, plain, shuffled, differs };
-
-/// How the parts' columns are grouped. Asks for values where there is a g_idx.
-Order order_of(const Config& config, const Form& form, sdk::Plan& plan) {
-  uint64_t with = 0;
-  bool known = true;
-  for (const PackedPart& part : form.parts) {
-    if (!part.g_idx) continue;
-    ++with;
-    known = plan.needs_value(*part.g_idx) && known;
-  }
-  if (!known) return Order::missing_values;
-  if (with < form.parts.size() && config.desc_act) {
-    sdk::fail(LS_INVALID_CHECKPOINT,
-              "tensor missing: expected \"g_idx\" beside \"qweight\", as desc_act declares");
-  }
-  uint64_t trivial = form.parts.size() - with;
-  for (const PackedPart& part : form.parts) {
-    if (!part.g_idx) continue;
-    require_groups(*part.g_idx, form.matrix.groups);
-    if (is_trivial(*part.g_idx, form.matrix.group_size)) ++trivial;
-  }
-  if (trivial == form.parts.size()) return Order::plain;
-  if (trivial != 0) return Order::differs;
-  for (const PackedPart& part : form.parts) {
-    const auto first = values_of(*form.parts[0].g_idx), own = values_of(*part.g_idx);
-    if (!std::equal(first.begin(), first.end(), own.begin())) return Order::differs;
-  }
-  return Order::shuffled;
-}
-
-// ---- stored tensors -----------------------------------------------------------------------------
-
-/// One of the three tensors: rows of `words(n)` items of `item` bytes.
-struct Column {
-  uint64_t rows, item;
-  uint64_t (*words)(const int_packs::Matrix&, uint64_t);
-};
-
-Column weight_column(const int_packs::Matrix& m) {
-  return {loadstone::autoround::weight_rows(m), 4, loadstone::autoround::weight_words};
-}
-Column zero_column(const int_packs::Matrix& m) {
-  return {m.groups, 4, loadstone::autoround::zero_words};
-}
-Column scale_column(const int_packs::Matrix& m) {
-  return {m.groups, loadstone::autoround::scale_nbytes(m),
-          [](const int_packs::Matrix&, uint64_t n) { return n; }};
-}
-
-void store(const sdk::Layer& layer, const Form& form, const char* name, uint32_t dtype,
-           const Column& column, const sdk::Tensor PackedPart::*which, sdk::Plan& plan) {
-  const int_packs::Matrix& m = form.matrix;
-  const uint64_t row_items = column.words(m, m.n);
-  const uint32_t stored = layer.groups() > 1
-                              ? plan.stored(name, dtype, {layer.groups(), column.rows, row_items})
-                              : plan.stored(name, dtype, {column.rows, row_items});
-  for (const PackedPart& part : form.parts) {
-    ls_identity out = sdk::make<ls_identity>();
-    out.stored = stored;
-    out.tensor = (part.*which).index;
-    out.checked = 1;
-    out.rows = column.rows;
-    out.row_nbytes = column.words(m, part.count) * column.item;
-    out.src_offset = column.words(m, part.file_begin) * column.item;
-    out.src_stride = column.words(m, part.file_rows) * column.item;
-    out.dst_stride = row_items * column.item;
-    out.dst_offset =
-        part.group * column.rows * out.dst_stride + column.words(m, part.out_begin) * column.item;
-    plan.identity(out);
-  }
-}
-
-/// The matrix of group `group` over stored tensors in plan's order.
-int_packs::Matrix bind_matrix(const Form& form, const sdk::Buffers& stored, uint32_t group) {
-  int_packs::Matrix out = form.matrix;
-  const auto at = [&](uint64_t index, const Column& column) {
-    return static_cast<const char*>(stored.raw(index).at) +
-           group * column.rows * column.words(out, out.n) * column.item;
-  };
-  out.qweight = reinterpret_cast<const uint32_t*>(at(0, weight_column(out)));
-  out.qzeros = reinterpret_cast<const uint32_t*>(at(1, zero_column(out)));
-  out.scales = at(2, scale_column(out));
-  if (stored.count() > 3) out.g_idx = static_cast<const int32_t*>(stored.raw(3).at);
-  return out;
-}
-
-// ---- the method ---------------------------------------------------------------------------------
-
+/// Each call goes to the kind of codes that the configuration names.
 struct AutoRound {
   static constexpr const char* kName = "autoround";
   static constexpr const char* kSummary =
-      "W2 to W8 integers of AutoRound, GPTQ and AWQ checkpoints";
+      "W2 to W8 integers of AutoRound, GPTQ and AWQ checkpoints, and AutoRound's NVFP4";
   static constexpr const char* kAliases[] = {"auto_round", "inc"};
   static constexpr bool kDecodes = true;
   static constexpr ls_field kFields[] = {
@@ -178,10 +37,12 @@ struct AutoRound {
                  "modules that begin so are packed: a list, or one text with commas"),
       sdk::field(LS_FIELD_TREE, "extra_config",
                  "layer, trailing part of its name or regular expression: {bits, group_size, sym}"),
-      sdk::field(LS_FIELD_TEXT, "data_type", "kind of codes; other methods read mx_fp and nv_fp",
-                 "\"int\""),
+      sdk::field(LS_FIELD_TEXT, "data_type",
+                 "kind of codes: int or nv_fp; other methods read mx_fp and fp", "\"int\""),
       sdk::choice_field("backend", "kernel choice of other engines; not used here", "\"auto\"",
                         kBackends),
+      declared_only(
+          sdk::integer_field("act_bits", "bits of activations; 16: as they are", nullptr, 1, 32)),
       declared_only(sdk::field(LS_FIELD_BOOL, "desc_act", "columns are grouped by g_idx", "false")),
       declared_only(sdk::field(LS_FIELD_BOOL, "is_checkpoint_autoround_serialized",
                                "the checkpoint declares this method", "false")),
@@ -198,327 +59,75 @@ struct AutoRound {
       sdk::claim("quantize_config.json"),
   };
 
-  using Config = loadstone::autoround::Config;
-  static Config configure(const sdk::Values& values) {
-    return loadstone::autoround::configure(values);
-  }
+  using Config = autoround::Config;
+  static Config configure(const sdk::Values& values) { return autoround::configure(values); }
   static void read_declaration(const sdk::Node& node, uint64_t, sdk::Declaration& out) {
-    loadstone::autoround::read_declaration(node, out);
+    autoround::read_declaration(node, out);
   }
 
-  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target&,
-                   sdk::Plan& plan) {
-    const auto presence = loadstone::autoround::presence_of(layer);
-    if (presence.packed == 0) return plan_plain(config, layer, plan);
-    if (presence.plain != 0) return plan.split("some parts are packed, some stored as they were");
-    if (!layer.is_matrix()) return plan.unsupported("found packed tensors, expected a matrix");
-    if (!config.refusal.empty()) return plan.unsupported(config.refusal);
-    const std::optional<Setting> setting = setting_of(config, layer);
-    if (!setting) return plan.split("parts have different bits or group sizes");
-    if (setting->kept) {
-      sdk::fail(LS_INVALID_CHECKPOINT,
-                "packed tensors rejected: found \"qweight\", expected "
-                "\"weight\": the configuration leaves this layer as it was");
-    }
-    require_known(*setting);
-    if (config.packing == int_packs::Packing::awq && setting->bits != 4) {
-      return plan.unsupported("found " + std::to_string(setting->bits) +
-                              " bits, expected 4 with packing_format auto_round:auto_awq");
-    }
-    const Form form = loadstone::autoround::form_of(layer, config, *setting);
-    const std::string shape = loadstone::autoround::unsupported_shape(form);
-    if (!shape.empty()) return plan.unsupported(shape);
-    loadstone::autoround::check_form(form, config, *setting);
-    plan_form(config, layer, form, plan);
+  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target& target,
+                   sdk::Plan& out) {
+    config.nvfp4 ? Floats::plan(config, layer, target, out)
+                 : Integers::plan(config, layer, target, out);
   }
-
- private:
-  static void plan_plain(const Config& config, const sdk::Layer& layer, sdk::Plan& plan) {
-    if (config.declared || layer.wants_decode()) {
-      return plan.keep("stored unquantized in the checkpoint");
-    }
-    plan.unsupported(
-        "found plain weights, expected qweight, qzeros and scales: such checkpoints are read, not "
-        "made");
-  }
-
-  static void require_known(const Setting& setting) {
-    const char* missing = setting.bits == 0         ? "bits"
-                          : setting.group_size == 0 ? "group_size"
-                                                    : nullptr;
-    if (missing == nullptr) return;
-    sdk::fail(LS_INVALID_CONFIG, std::string(missing) +
-                                     " missing: found packed tensors, expected " + missing +
-                                     " in the configuration or the checkpoint's declaration");
-  }
-
-  static void plan_form(const Config& config, const sdk::Layer& layer, const Form& form,
-                        sdk::Plan& plan) {
-    const Order order = order_of(config, form, plan);
-    if (order == Order::missing_values) {
-      plan.quantize(kernel_name(form));
-      return;
-    }
-    if (order == Order::differs || (order == Order::shuffled && layer.groups() > 1)) {
-      return plan.split("parts have different g_idx");
-    }
-    declare_g_idx(form, order, layer.wants_decode(), plan);
-    if (layer.wants_decode()) return plan_decode(layer, form, plan);
-    const int_packs::Matrix& m = form.matrix;
-    store(layer, form, "qweight", LS_DTYPE_I32, weight_column(m), &PackedPart::qweight, plan);
-    store(layer, form, "qzeros", LS_DTYPE_I32, zero_column(m), &PackedPart::qzeros, plan);
-    store(layer, form, "scales", m.scale_dtype, scale_column(m), &PackedPart::scales, plan);
-    if (order == Order::shuffled) {
-      plan.identity(plan.stored("g_idx", LS_DTYPE_I32, {m.k}), *form.parts[0].g_idx);
-    }
-    plan.quantize(kernel_name(form)).in = m.k;
-  }
-
-  static std::string kernel_name(const Form& form) {
-    return std::string(form.matrix.packing == int_packs::Packing::awq ? "awq" : "gptq") + "_w" +
-           std::to_string(form.matrix.bits) + "_float32";
-  }
-
-  static void declare_g_idx(const Form& form, Order order, bool decoding, sdk::Plan& plan) {
-    for (size_t i = 0; i < form.parts.size(); ++i) {
-      const auto& g_idx = form.parts[i].g_idx;
-      if (!g_idx) continue;
-      if (order == Order::plain) {
-        plan.unused(*g_idx, "trivial: column / group_size");
-      } else if (decoding) {
-        plan.unused(*g_idx, "read while planning");
-      } else if (i > 0) {
-        plan.unused(*g_idx, "equal to the first part's");
-      }
-    }
-  }
-
-  static void plan_decode(const sdk::Layer& layer, const Form& form, sdk::Plan& plan) {
-    const uint64_t in = form.matrix.k;
-    if (layer.groups() > 1) {
-      plan.stored("weight", layer.load_dtype(), {layer.groups(), layer.out(), in});
-    } else {
-      plan.stored("weight", layer.load_dtype(), {layer.out(), in});
-    }
-    for (const PackedPart& part : form.parts) {
-      plan.resident(part.qweight);
-      plan.resident(part.qzeros);
-      plan.resident(part.scales);
-    }
-    ls_work& work = plan.decode("packed in the checkpoint, decoded");
-    work.session_scratch = kDecodeSlots * kDecodeRows * in * sizeof(float);
-    work.in = in;
-  }
-
- public:
-  // ---- producing ----
 
   struct Session {
-    const Config& config;
-    const sdk::Layer& layer;
-    const sdk::Begin& begin;
-
-    /// Pieces are in their place already; what they hold is checked once all are.
-    void feed(const sdk::Piece&) {}
-
-    void end(const void*, uint32_t) {
-      const Form form = known_form(config, layer);
-      if (layer.wants_decode()) return decode(form);
-      for (uint32_t group = begin.group_begin(); group < begin.group_begin() + begin.group_count();
-           ++group) {
-        check_scales(bind_matrix(form, begin.stored(), group), label_of(form, group));
+    Session(const Config& config, const sdk::Layer& layer, const sdk::Begin& begin) {
+      if (config.nvfp4) {
+        floats.emplace(config, layer, begin);
+      } else {
+        integers.emplace(Integers::Session{config, layer, begin});
       }
     }
-
-   private:
-    static std::string label_of(const Form& form, uint32_t group) {
-      for (const PackedPart& part : form.parts) {
-        if (part.group == group) return part.scales.label();
-      }
-      return "\"scales\"";
+    void feed(const sdk::Piece& piece) { floats ? floats->feed(piece) : integers->feed(piece); }
+    void end(const void* stat, uint32_t trouble) {
+      floats ? floats->end(stat, trouble) : integers->end(stat, trouble);
     }
 
-    /// Finite, and not zero where a code differs from its zero point. Negative ones are fine.
-    static void check_scales(const int_packs::Matrix& m, const std::string& label) {
-      for (uint64_t group = 0; group < m.groups; ++group) {
-        for (uint64_t n = 0; n < m.n; ++n) {
-          const float scale = int_packs::scale_at(m, group, n);
-          if (scale != 0 && scale - scale == 0) continue;
-          if (scale == 0 && all_zero(m, group, n)) continue;
-          sdk::fail(LS_INVALID_CHECKPOINT,
-                    "scale rejected: " + label + ": found " +
-                        (scale == 0 ? "zero for codes that aren't" : "a value that isn't finite") +
-                        " at [" + std::to_string(group) + ", " + std::to_string(n) + "]");
-        }
-      }
-    }
-
-    static bool all_zero(const int_packs::Matrix& m, uint64_t group, uint64_t n) {
-      const uint32_t zero = int_packs::zero_at(m, group, n);
-      for (uint64_t k = 0; k < m.k; ++k) {
-        if (m.group_of(k) == group && int_packs::code_at(m, k, n) != zero) return false;
-      }
-      return true;
-    }
-
-    void decode(const Form& form) const {
-      const sdk::Buffers resident = begin.resident();
-      for (size_t i = 0; i < form.parts.size(); ++i) {
-        const PackedPart& part = form.parts[i];
-        if (part.group < begin.group_begin() ||
-            part.group >= begin.group_begin() + begin.group_count()) {
-          continue;
-        }
-        int_packs::Matrix m = form.matrix;
-        m.n = part.file_rows;
-        m.qweight = static_cast<const uint32_t*>(resident.raw(3 * i).at);
-        m.qzeros = static_cast<const uint32_t*>(resident.raw(3 * i + 1).at);
-        m.scales = resident.raw(3 * i + 2).at;
-        if (part.g_idx && !is_trivial(*part.g_idx, m.group_size)) {
-          m.g_idx = values_of(*part.g_idx).data();
-        }
-        check_scales(m, part.scales.label());
-        decode_part(m, part);
-      }
-    }
-
-    void decode_part(const int_packs::Matrix& m, const PackedPart& part) const {
-      const uint32_t dtype = layer.load_dtype();
-      char* to = static_cast<char*>(begin.stored().raw(0).at);
-      sdk::parallel_for(kDecodeSlots, [&](uint64_t slot) {
-        float* rows = begin.scratch<float>() + slot * kDecodeRows * m.k;
-        for (uint64_t row = slot * kDecodeRows; row < part.count;
-             row += kDecodeSlots * kDecodeRows) {
-          const uint64_t count = std::min(kDecodeRows, part.count - row);
-          int_packs::dequantize(m, part.file_begin + row, count, rows);
-          const uint64_t at = part.group * layer.out() + part.out_begin + row;
-          common::narrow(dtype, rows, to + at * m.k * common::float_nbytes(dtype), count * m.k);
-        }
-      });
-    }
+    std::optional<Floats::Session> floats;
+    std::optional<Integers::Session> integers;
   };
 
   static void dequantize(const Config& config, const sdk::Layer& layer, const sdk::Rows& rows) {
-    const int_packs::Matrix m = bind_matrix(known_form(config, layer), rows.stored(), rows.group());
-    const uint64_t tasks = (rows.count() + kDecodeRows - 1) / kDecodeRows;
-    sdk::parallel_for(tasks, [&](uint64_t task) {
-      const uint64_t row = task * kDecodeRows;
-      int_packs::dequantize(m, rows.begin() + row, std::min(kDecodeRows, rows.count() - row),
-                            rows.raw().out + row * m.k);
-    });
+    config.nvfp4 ? Floats::dequantize(config, layer, rows)
+                 : Integers::dequantize(config, layer, rows);
   }
 
-  // ---- running ----
-
-  class Bound {
-   public:
-    Bound(const Config& config, const sdk::Binding& binding)
-        : out_(binding.layer.out()), product_(make(config, binding)) {}
-
-    void sizes(uint32_t, uint64_t m, ls_sizes& out) const {
-      out.workspace_nbytes = product_.workspace_nbytes(m);
-    }
-    void apply(const ls_apply& call) const { product_.apply(call); }
-
-   private:
-    common::WeightOnlyProduct make(const Config& config, const sdk::Binding& binding) {
-      const Form form = known_form(config, binding.layer);
-      for (uint32_t group = 0; group < binding.layer.groups(); ++group) {
-        matrices_.push_back(bind_matrix(form, binding.stored, group));
-      }
-      return common::WeightOnlyProduct(
-          binding.layer, form.matrix.k, kFewRows,
-          [this](uint32_t group, uint64_t begin, uint64_t count, float* out) {
-            int_packs::dequantize(matrices_[group], begin, count, out);
-          },
-          [this](uint64_t begin, uint64_t count, const float* x, uint64_t m, float* y) {
-            for (uint64_t i = 0; i < m; ++i) {
-              int_packs::multiply(matrices_[0], begin, count, x + i * matrices_[0].k,
-                                  y + i * out_ + begin);
-            }
-          });
-    }
-
-    uint64_t out_;
-    std::vector<int_packs::Matrix> matrices_;  // a group each
-    common::WeightOnlyProduct product_;
-  };
-
-  // ---- saving: each part's columns, in the layout they came in ----
-
-  struct Saved {
-    const char* name;
-    uint32_t dtype, part;
-    uint64_t stored;
-    Column column;
-  };
-
-  static std::vector<Saved> saved_tensors(const sdk::Layer& layer, const Form& form,
-                                          bool with_g_idx) {
-    const int_packs::Matrix& m = form.matrix;
-    std::vector<Saved> out;
-    for (uint32_t part = 0; part < layer.part_count(); ++part) {
-      out.push_back({"qweight", LS_DTYPE_I32, part, 0, weight_column(m)});
-      out.push_back({"qzeros", LS_DTYPE_I32, part, 1, zero_column(m)});
-      out.push_back({"scales", m.scale_dtype, part, 2, scale_column(m)});
-      if (with_g_idx) {
-        out.push_back(
-            {"g_idx", LS_DTYPE_I32, part, 3, {1, 4, [](const int_packs::Matrix& own, uint64_t) {
-                                                return own.k;
-                                              }}});
+  struct Bound {
+    Bound(const Config& config, const sdk::Binding& binding) {
+      if (config.nvfp4) {
+        floats.emplace(config, binding);
+      } else {
+        integers.emplace(config, binding);
       }
     }
-    return out;
-  }
-
-  static bool has_order(const Form& form) {
-    const auto& g_idx = form.parts[0].g_idx;
-    return g_idx && g_idx->value != nullptr && !is_trivial(*g_idx, form.matrix.group_size);
-  }
-
-  static void save_layer(const Config& config, const sdk::Layer& layer, uint64_t, ls_sink* sink) {
-    const Form form = known_form(config, layer);
-    for (const Saved& saved : saved_tensors(layer, form, has_order(form))) {
-      ls_stored out = sdk::make<ls_stored>();
-      out.name = saved.name;
-      out.dtype = saved.dtype;
-      std::fill(out.shape, out.shape + LS_MAX_RANK, uint64_t{1});
-      const uint64_t items = saved.column.words(form.matrix, form.parts[saved.part].count);
-      out.rank = saved.stored == 3 ? 1 : 2;
-      out.shape[0] = saved.stored == 3 ? items : saved.column.rows;
-      if (out.rank == 2) out.shape[1] = items;
-      sdk::check_host(sdk::host().save_tensor(sink, &out, saved.part), "save_tensor");
+    void sizes(uint32_t variant, uint64_t m, ls_sizes& out) const {
+      floats ? floats->sizes(variant, m, out) : integers->sizes(variant, m, out);
     }
+    void prepare(const ls_apply& call) const {
+      if (floats) floats->prepare(call);
+    }
+    void apply(const ls_apply& call) const { floats ? floats->apply(call) : integers->apply(call); }
+
+    std::optional<Floats::Bound> floats;
+    std::optional<Integers::Bound> integers;
+  };
+
+  static void save_layer(const Config& config, const sdk::Layer& layer, uint64_t note,
+                         ls_sink* sink) {
+    config.nvfp4 ? Floats::save_layer(config, layer, note, sink)
+                 : Integers::save_layer(config, layer, note, sink);
   }
 
-  static void save_read(const Config& config, const sdk::Layer& layer, uint64_t,
+  static void save_read(const Config& config, const sdk::Layer& layer, uint64_t note,
                         const sdk::Buffers& stored, uint64_t index, uint64_t offset,
                         uint64_t nbytes, void* out) {
-    const Form form = known_form(config, layer);
-    const auto all = saved_tensors(layer, form, stored.count() > 3);
-    if (index >= all.size()) sdk::fail(LS_INVALID_ARGUMENT, "saved tensor out of range");
-    const Saved& saved = all[index];
-    const PackedPart& part = form.parts[saved.part];
-    const Column& column = saved.column;
-    const uint64_t row_nbytes = column.words(form.matrix, part.count) * column.item;
-    const uint64_t stride = column.words(form.matrix, form.matrix.n) * column.item;
-    if (offset > column.rows * row_nbytes || nbytes > column.rows * row_nbytes - offset) {
-      sdk::fail(LS_INVALID_ARGUMENT, "saved tensor read out of range");
-    }
-    const char* base = static_cast<const char*>(stored.raw(saved.stored).at);
-    if (saved.stored != 3) {
-      base += part.group * column.rows * stride +
-              column.words(form.matrix, part.out_begin) * column.item;
-    }
-    for (uint64_t done = 0; done < nbytes;) {
-      const uint64_t row = (offset + done) / row_nbytes, at = (offset + done) % row_nbytes;
-      const uint64_t count = std::min(row_nbytes - at, nbytes - done);
-      std::memcpy(static_cast<char*>(out) + done, base + row * stride + at, count);
-      done += count;
-    }
+    config.nvfp4 ? Floats::save_read(config, layer, note, stored, index, offset, nbytes, out)
+                 : Integers::save_read(config, layer, note, stored, index, offset, nbytes, out);
   }
 };
 
 }  // namespace
+}  // namespace loadstone::autoround
 
-LOADSTONE_PLUGIN("autoround", "0.1.0", "Apache-2.0", AutoRound)
+LOADSTONE_PLUGIN("autoround", "0.2.0", "Apache-2.0", loadstone::autoround::AutoRound)

@@ -462,11 +462,17 @@ TEST_F(AutoRound, ValuesThatNoCheckpointCanHave) {
        "packing_format rejected: found auto_round:auto_gptq, expected auto_round:llm_compressor "
        "with data_type mx_fp"},
       {{{"bits", 4}, {"group_size", 16}, {"data_type", "nv_fp"}},
-       "data_type rejected: found \"nv_fp\", expected int or mx_fp (an NVFP4 method reads such "
-       "tensors)"},
+       "packing_format rejected: found auto_round:auto_gptq, expected auto_round:llm_compressor "
+       "with data_type nv_fp"},
+      {{{"bits", 4}, {"group_size", 128}, {"data_type", "nv_fp"}},
+       "group_size rejected: found 128, expected 16 with data_type nv_fp"},
+      {{{"bits", 8}, {"group_size", 16}, {"data_type", "nv_fp"}},
+       "bits rejected: found 8, expected 4 with data_type nv_fp"},
+      {{{"bits", 4}, {"sym", false}, {"data_type", "nv_fp"}},
+       "sym rejected: found false, expected true with data_type nv_fp"},
       {{{"bits", 4}, {"group_size", 128}, {"data_type", ""}},
-       "data_type rejected: found \"\", expected int or mx_fp (the fp8 method reads such "
-       "tensors)"},
+       "data_type rejected: found \"\", expected int, nv_fp or mx_fp (the fp8 method "
+       "reads such tensors)"},
       {{{"bits", 4}, {"group_size", 64}, {"extra_config", {{"a", {{"bit", 8}}}}}},
        "extra_config.a rejected: found unknown key \"bit\", expected bits, group_size or sym"},
       {{{"bits", 4}, {"group_size", 64}, {"extra_config", {{"a", 8}}}},

@@ -77,34 +77,62 @@ constexpr PackingName kPackings[] = {
 /// Formats of the same tool that other methods read.
 std::string other_method(std::string_view data_type, std::string_view packing) {
   if (data_type.find("mx_fp") != std::string_view::npos) return "the mxfp8 or mxfp4 method";
-  if (data_type.find("nv_fp") != std::string_view::npos) return "an NVFP4 method";
   if (data_type != "int") return "the fp8 method";
   return packing == "auto_round:llm_compressor" ? "a compressed-tensors method" : "";
 }
 
-void check_microscaling(const sdk::Values& values, const Config& config) {
-  if (config.all.bits != 0 && config.all.bits != 4 && config.all.bits != 8) {
-    refuse("bits", std::to_string(config.all.bits), "4 or 8 with data_type mx_fp");
+void check_floats(const sdk::Values& values, const Config& config, bool eight, int64_t group_size,
+                  const std::string& data_type) {
+  const std::string with = " with data_type " + data_type;
+  const uint32_t bits = config.all.bits;
+  if (bits != 0 && bits != 4 && !(eight && bits == 8)) {
+    refuse("bits", std::to_string(bits), (eight ? "4 or 8" : "4") + with);
   }
-  if (config.all.group_size != 0 && config.all.group_size != 32) {
-    refuse("group_size", std::to_string(config.all.group_size), "32 with data_type mx_fp");
+  if (config.all.group_size != 0 && config.all.group_size != group_size) {
+    refuse("group_size", std::to_string(config.all.group_size), std::to_string(group_size) + with);
   }
-  if (!values.boolean("sym")) refuse("sym", "false", "true with data_type mx_fp");
+  if (!values.boolean("sym")) refuse("sym", "false", "true" + with);
+  if (config.packing_format != "auto_round:llm_compressor") {
+    refuse("packing_format", config.packing_format, "auto_round:llm_compressor" + with);
+  }
+}
+
+/// nv_fp has one kind of codes.
+void check_overrides(const std::vector<Override>& overrides) {
+  for (const Override& one : overrides) {
+    const int64_t bits = one.bits.value_or(4), group_size = one.group_size.value_or(16);
+    if (bits >= 16 || (bits == 4 && group_size == 16)) continue;
+    refuse("extra_config." + one.key,
+           std::to_string(bits) + " bits in groups of " + std::to_string(group_size),
+           "4 bits in groups of 16, or a kept layer, with data_type nv_fp");
+  }
+}
+
+/// Activations of nv_fp: e2m1, or as they are.
+bool reads_activations(const sdk::Values& values) {
+  if (!values.has("act_bits")) return false;
+  const int64_t bits = values.integer("act_bits");
+  if (bits != 4 && bits < 16) {
+    refuse("act_bits", std::to_string(bits), "4, or 16 and more, with data_type nv_fp");
+  }
+  return bits == 4;
 }
 
 void read_packing(const sdk::Values& values, Config& out) {
   const std::string_view data_type = values.text("data_type");
   out.packing_format = values.text("packing_format");
+  out.nvfp4 = data_type == "nv_fp";
+  if (out.nvfp4) {
+    check_floats(values, out, false, 16, "nv_fp");
+    out.quantizes_activations = reads_activations(values);
+    return;
+  }
   const std::string other = other_method(data_type, out.packing_format);
   if (data_type.find("mx_fp") != std::string_view::npos) {
-    check_microscaling(values, out);
-    if (out.packing_format != "auto_round:llm_compressor") {
-      refuse("packing_format", out.packing_format,
-             "auto_round:llm_compressor with data_type mx_fp");
-    }
+    check_floats(values, out, true, 32, "mx_fp");
   } else if (data_type != "int") {
     refuse("data_type", "\"" + std::string(data_type) + "\"",
-           "int or mx_fp (" + other + " reads such tensors)");
+           "int, nv_fp or mx_fp (" + other + " reads such tensors)");
   }
   if (!other.empty()) {
     out.refusal = "found data_type " + std::string(data_type) + ", packing_format " +
@@ -226,6 +254,7 @@ Config configure(const sdk::Values& values) {
     out.blocks = read_blocks(values.text("block_name_to_quantize"));
   }
   if (values.has("extra_config")) out.overrides = read_overrides(values.text("extra_config"));
+  if (out.nvfp4) check_overrides(out.overrides);
   return out;
 }
 

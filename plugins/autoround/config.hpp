@@ -31,7 +31,9 @@ struct Config {
   Setting all;
   int_packs::Packing packing = int_packs::Packing::gptq;
   uint32_t zero_bias = 1;
-  std::string packing_format;  // as configured, for texts
+  std::string packing_format;          // as configured, for texts
+  bool nvfp4 = false;                  // data_type nv_fp: floats instead of integers
+  bool quantizes_activations = false;  // nv_fp: to e2m1
   bool desc_act = false;
   bool declared = false;            // by the checkpoint: layers stored plain are its own choice
   std::string refusal;              // why no layer can be read ("" otherwise)

@@ -128,6 +128,18 @@ void read_dynamic(const sdk::Node& dynamic, sdk::Declaration& out) {
   }
 }
 
+/// What nv_fp says of activations; without a word they stay as they are.
+void read_activations(const sdk::Node& node, sdk::Declaration& out) {
+  out.text("data_type", "nv_fp");
+  const sdk::Node bits = node.get("act_bits");
+  if (bits.kind() == 0) return;
+  out.integer("act_bits", integer(bits, "act_bits"));
+  const std::string kind = first_text(node, {"act_data_type"});
+  if (integer(bits, "act_bits") < 16 && kind.find("nv_fp") == std::string::npos) {
+    refuse(LS_UNSUPPORTED, "act_data_type", kind.empty() ? "nothing" : kind, "nv_fp");
+  }
+}
+
 void read_scopes(const sdk::Node& node, sdk::Declaration& out) {
   std::vector<std::string> blocks = names(node.get("block_name_to_quantize"));
   if (blocks.empty()) blocks = names(node.get("to_quant_block_names"));
@@ -152,13 +164,15 @@ void read_declaration(const sdk::Node& node, sdk::Declaration& out) {
   const sdk::Node bits = node.get("bits") ? node.get("bits") : node.get("w_bit");
   const sdk::Node group =
       node.get("group_size") ? node.get("group_size") : node.get("q_group_size");
-  if (!data_type.empty() && data_type != "int") {
-    refuse(LS_UNSUPPORTED, "data_type", data_type, "int");
+  const bool floats = data_type == "nv_fp";
+  if (!data_type.empty() && data_type != "int" && !floats) {
+    refuse(LS_UNSUPPORTED, "data_type", data_type, "int or nv_fp");
   }
   out.integer("bits", integer(bits, "bits"));
   out.integer("group_size", integer(group, "group_size"));
   if (node.get("sym").kind() == LS_FIELD_BOOL) out.boolean("sym", is_true(node.get("sym")));
   out.text("packing_format", packing_of(node, method));
+  if (floats) read_activations(node, out);
   if (is_true(node.get("desc_act"))) out.boolean("desc_act", true);
   out.boolean("is_checkpoint_autoround_serialized", true);
   read_scopes(node, out);
