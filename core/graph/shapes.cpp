@@ -19,17 +19,27 @@ bool is_packed(DType dtype) {
   return dtype == DType::U8 || dtype == DType::I32 || dtype == DType::U32 || dtype == DType::I64;
 }
 
-/// Rows of the matrix as its companions tell: a bias has one value a row, scales one or more.
+/// Rows of the matrix: those stored, or twice as many where the companions tell that two share a
+/// byte (a bias has one value a row, scales one or more). Companions that tell anything else are
+/// damaged; who reads them says so.
 uint64_t rows_from_companions(const formats::Component& component, const Module& module,
-                              uint64_t otherwise) {
+                              uint64_t stored) {
+  uint64_t told = stored;
   if (const auto* bias = find(component, module, "bias"); bias && bias->shape.size() == 1) {
-    return bias->shape[0];
+    told = bias->shape[0];
+  } else if (const auto* scale = find(component, module, "weight_scale");
+             scale && !scale->shape.empty()) {
+    told = scale->shape[0];
   }
-  if (const auto* scale = find(component, module, "weight_scale");
-      scale && !scale->shape.empty() && scale->shape[0] > 1) {
-    return scale->shape[0];
-  }
-  return otherwise;
+  return told % 2 == 0 && told / 2 == stored ? told : stored;
+}
+
+/// Rows of packed words: one a column, or one every eight. `qweight` is a matrix.
+uint64_t rows_of_words(const formats::TensorEntry& qweight, const formats::TensorEntry* scales) {
+  const uint64_t columns = qweight.shape[1];
+  if (scales == nullptr || scales->shape.size() != 2) return columns;
+  const uint64_t rows = scales->shape[1];
+  return rows % 8 == 0 && rows / 8 == columns ? rows : columns;
 }
 
 void measure_weight(const formats::Component& component, const Module& module,
@@ -77,7 +87,7 @@ Matrix matrix_of(const formats::Component& component, const Module& module, bool
     const auto* scales = find(component, module, "scales");
     out.kind = LayerKind::linear;
     out.two_d = true;
-    if (scales && scales->shape.size() == 2) out.out = scales->shape[1];
+    if (qweight->shape.size() == 2) out.out = rows_of_words(*qweight, scales);
     return out;
   }
   bool scales_only = !module.tensors.empty();

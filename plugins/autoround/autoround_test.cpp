@@ -331,7 +331,8 @@ TEST_F(AutoRound, S28_ShapesThatContradictTheConfiguration) {
        "packed tensor rejected: \"scales\" (part 0): found [2, 64], expected [4, 64] for 4 bits, "
        "group_size 32, auto_round:auto_gptq"},
       {{{"bits", 4}, {"group_size", 64}, {"packing_format", "auto_round:auto_awq"}},
-       "found K = 16, expected a multiple of 32"},
+       "packed tensor rejected: \"scales\" (part 0): found [2, 64], expected 512 columns, the rows "
+       "of \"qweight\" (part 0) as auto_round:auto_awq"},
       {{{"bits", 3}, {"group_size", 64}},
        "packed tensor rejected: \"qweight\" (part 0): found [16, 64], expected whole columns of 3 "
        "bits"},

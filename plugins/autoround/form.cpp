@@ -36,7 +36,7 @@ void require_shape(const sdk::Tensor& tensor, uint64_t rows, uint64_t columns,
          "[" + std::to_string(rows) + ", " + std::to_string(columns) + "] " + why);
 }
 
-PackedPart part_of(const sdk::Layer& layer, uint64_t index) {
+PackedPart part_of(const sdk::Layer& layer, uint64_t index, const Config& config) {
   PackedPart out;
   out.qweight = matrix_of(layer, index, "qweight");
   out.qzeros = matrix_of(layer, index, "qzeros");
@@ -48,7 +48,12 @@ PackedPart part_of(const sdk::Layer& layer, uint64_t index) {
     refuse(out.scales, "dtype " + std::to_string(out.scales.dtype), "F16, BF16 or F32");
   }
   const sdk::Part part = layer.part(index);
-  out.file_rows = out.scales.shape[1];
+  out.file_rows = out.qweight.shape[1] * (config.packing == int_packs::Packing::awq ? 8 : 1);
+  if (out.scales.shape[1] != out.file_rows) {
+    refuse(out.scales, shape_text(out.scales),
+           std::to_string(out.file_rows) + " columns, the rows of " + out.qweight.label() + " as " +
+               config.packing_format);
+  }
   // A part without a range of its own has all of the module's rows.
   out.file_begin = part.file_begin;
   out.out_begin = part.out_begin;
@@ -56,7 +61,7 @@ PackedPart part_of(const sdk::Layer& layer, uint64_t index) {
   out.group = part.group;
   if (out.count == 0 || out.file_begin > out.file_rows ||
       out.count > out.file_rows - out.file_begin) {
-    refuse(out.scales, std::to_string(out.file_rows) + " columns",
+    refuse(out.qweight, std::to_string(out.file_rows) + " rows",
            "rows [" + std::to_string(out.file_begin) + ", +" + std::to_string(out.count) +
                ") of the layer");
   }
@@ -121,7 +126,7 @@ Presence presence_of(const sdk::Layer& layer) {
 Form form_of(const sdk::Layer& layer, const Config& config, const Setting& setting) {
   Form out;
   for (uint64_t part = 0; part < layer.part_count(); ++part) {
-    out.parts.push_back(part_of(layer, part));
+    out.parts.push_back(part_of(layer, part, config));
   }
   int_packs::Matrix& matrix = out.matrix;
   matrix.packing = config.packing;

@@ -38,9 +38,10 @@ class Finder {
     form_.groups = layer_.groups();
     form_.decodes = layer_.wants_decode() || !layer_.is_matrix();
     if (layer_.kind() == LS_KIND_GATHER) form_.spec.input = Input::none;
+    for (size_t i = 0; i < form_.parts.size(); ++i) find_tensors(i);
     if (!find_width()) return std::nullopt;
     for (size_t i = 0; i < form_.parts.size(); ++i) {
-      if (!find_tensors(i)) return std::nullopt;
+      if (!check_tensors(i)) return std::nullopt;
     }
     if (layer_.kind() == LS_KIND_GATHER && form_.has(kPre)) {
       no("an embedding has no activation for \"" + std::string(form_.spec.names[kPre]) + "\"");
@@ -128,7 +129,8 @@ class Finder {
     return true;
   }
 
-  bool find_tensors(size_t index) {
+  /// What lies beside a part's weight, all that the form needs.
+  void find_tensors(size_t index) {
     PartForm& part = form_.parts[index];
     for (uint32_t which = kScale; which < kWhichCount; ++which) {
       const char* name = form_.spec.names[which];
@@ -151,6 +153,10 @@ class Finder {
       refuse(which == kZero ? "weight has no zero points" : "columns have no groups", layer_,
              part.weight, beside + name + "\"");
     }
+  }
+
+  bool check_tensors(size_t index) {
+    PartForm& part = form_.parts[index];
     for (const Which which : {kInput, kInputOffset, kConstant}) {
       if (!is_wanted(which)) part.tensors[which].reset();
     }
