@@ -21,6 +21,8 @@ struct MsModelSlim : common::dialect::Method<MsModelSlim, msmodelslim::Config> {
       sdk::claim("quantization_config", "msmodelslim"),
   };
   static constexpr common::dialect::Known kKnown[] = {
+      {"weight_scale", "deq_scale holds it"},  // W8A8: some files have both
+      {"linear.weight_scale", "deq_scale holds it"},
       {"scale_bias", "a constant of Ascend's int4 kernel, which this product has no use for"},
       {"linear.scale_bias",
        "a constant of Ascend's int4 kernel, which this product has no use for"},

@@ -507,6 +507,19 @@ TEST_F(MsModelSlim, SymmetricCodesHaveNoOffset) {
             "finite");
 }
 
+TEST_F(MsModelSlim, StaticInt8MayHaveTheWeightsScaleToo) {
+  TestLayer layer = Static().layer();
+  layer.tensor("weight_scale", LS_DTYPE_F32, {6, 1}, scales_of(6));
+  layer.tensor("weight_offset", LS_DTYPE_I8, {6, 1}, std::vector<int8_t>(6, 0));
+  TestLayer alone = Static().layer();
+  EXPECT_EQ(weight_of(layer, "W8A8"), weight_of(alone, "W8A8"));
+  EXPECT_EQ(driver.plan(layer).unused.at(6), "deq_scale holds it");
+  layer.sources().back().bytes[3] = 1;
+  EXPECT_EQ(load_refusal(std::move(layer), "W8A8"),
+            "zero point rejected: blocks.0.linear.weight_offset: found another value at index 3, "
+            "expected 0");
+}
+
 TEST_F(MsModelSlim, FourBitCodesStayInRange) {
   std::vector<int8_t> codes(64, 7);
   codes[40] = 8;

@@ -70,8 +70,7 @@ void plan_stored(const Form& form, sdk::Plan& out) {
       ls_identity identity = sdk::make<ls_identity>();
       identity.stored = form.stored_index(which);
       identity.tensor = tensor.index;
-      // Any whole number is a zero point.
-      identity.checked = which == kZero && !tensor.is_float() ? 0 : 1;
+      identity.checked = which == kZero && any_zero_fits(form.spec, tensor) ? 0 : 1;
       identity.rows = cut.rows == 0 ? 1 : cut.rows;
       identity.row_nbytes = identity.src_stride = identity.dst_stride = cut.row_nbytes;
       identity.src_offset = cut.src_offset;

@@ -104,6 +104,10 @@ uint64_t item_nbytes(const sdk::Tensor& tensor) {
   }
 }
 
+bool any_zero_fits(const Spec& spec, const sdk::Tensor& tensor) {
+  return !spec.zeros_vanish && !tensor.is_float();
+}
+
 float value_at(const sdk::Tensor& tensor, const void* from, uint64_t index) {
   const char* at = static_cast<const char*>(from) + index * item_nbytes(tensor);
   float out = 0;
@@ -235,7 +239,7 @@ void Session::check_resident(size_t index, Which which, const char* from, const 
   if (which == kConstant) {
     return check_constants(part, from, cut.nbytes / item, cut.src_offset / item);
   }
-  if (which == kZero && !tensor.is_float()) return;  // any whole number is one
+  if (which == kZero && any_zero_fits(form_.spec, tensor)) return;
   check_scales(part, which, from, cut.nbytes / item, cut.src_offset / item);
 }
 
@@ -263,11 +267,11 @@ void Session::check_scales(const PartForm& part, Which which, const void* from, 
   std::vector<float> values(count);
   if (tensor.dtype == LS_DTYPE_F8_E4M3) {
     e4m3_decode(static_cast<const uint8_t*>(from), values.data(), count);
-  } else if (tensor.dtype == LS_DTYPE_I64) {
-    check_bits(part, tensor, from, count, first);
-    for (uint64_t i = 0; i < count; ++i) values[i] = value_at(tensor, from, i);
-  } else {
+  } else if (tensor.is_float()) {
     widen(tensor.dtype, from, values.data(), count);
+  } else {
+    if (tensor.dtype == LS_DTYPE_I64) check_bits(part, tensor, from, count, first);
+    for (uint64_t i = 0; i < count; ++i) values[i] = value_at(tensor, from, i);
   }
   for (uint64_t i = 0; i < count; ++i) {
     if (values[i] == 0.0f && (which == kScale || which == kGlobal)) any_zero_ = true;

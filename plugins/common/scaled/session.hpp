@@ -13,6 +13,8 @@ uint64_t decode_scratch_nbytes(const Form& form);
 
 /// Bytes of one element of a scale, a zero point or a constant.
 uint64_t item_nbytes(const sdk::Tensor& tensor);
+/// Any whole number is a zero point, unless they must vanish.
+bool any_zero_fits(const Spec& spec, const sdk::Tensor& tensor);
 /// Element `index` of scales, zero points or offsets, widened. I64 holds the bits of a float32.
 float value_at(const sdk::Tensor& tensor, const void* from, uint64_t index);
 
