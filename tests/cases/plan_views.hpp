@@ -1,0 +1,15 @@
+// Plans as text, for cases.
+#pragma once
+
+#include <string>
+
+#include "plan/plan.hpp"
+
+namespace loadstone::testing {
+
+/// One view of a plan: "layers", "summary", "json", "reads", "memory", "notes", "rules",
+/// "layer PATH" (its JSON), "why NAME", "bytes TENSOR" (of the first component, as a load reads
+/// it).
+std::string view(const plan::Plan& plan, const std::string& what);
+
+}  // namespace loadstone::testing
