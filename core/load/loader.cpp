@@ -76,6 +76,15 @@ Result<load::DequantizeReport> Loader::dequantize(const std::string& model,
   return load::dequantize(checkpoint, std::move(graph), registry_, options, control);
 }
 
+Result<load::QuantizeReport> Loader::quantize(const config::PipelineConfig& config,
+                                              const load::QuantizeOptions& options,
+                                              const load::LoadControl& control) {
+  LS_TRY(auto checkpoint, load::open_model(system_files(), config));
+  LS_TRY(graph::Graph graph, graph::build_graph(*checkpoint, places_.adapters_dir));
+  return load::quantize(std::move(checkpoint), std::move(graph), config.quantization, registry_,
+                        options, control);
+}
+
 Result<StoredView> find_stored(const load::LoadedModel& model, std::string_view component,
                                std::string_view path, std::string_view name) {
   const plan::Plan& plan = model.plan();

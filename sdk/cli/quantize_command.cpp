@@ -1,13 +1,10 @@
 // loadstone quantize: a model written in its method's serialized form.
 #include <fmt/format.h>
 
-#include "base/file.hpp"
 #include "base/text.hpp"
 #include "commands.hpp"
 #include "exit_code.hpp"
 #include "interrupt.hpp"
-#include "load/pipeline.hpp"
-#include "load/quantize.hpp"
 #include "progress_line.hpp"
 #include "session.hpp"
 #include "table.hpp"
@@ -34,14 +31,11 @@ std::string for_people(const load::QuantizeReport& report) {
 Result<int> run(const QuantizeOptions& options) {
   interrupt_token();  // from here on, SIGINT cancels
   LS_TRY(Engine engine, open_engine(options.common));
-  LS_TRY(auto checkpoint, load::open_model(system_files(), engine.config));
-  LS_TRY(graph::Graph graph, graph::build_graph(*checkpoint, engine.places.adapters_dir));
   ProgressLine progress;
   plugin::set_host_cancel(&interrupt_token());
   LS_TRY(const load::QuantizeReport report,
-         load::quantize(std::move(checkpoint), std::move(graph), engine.config.quantization,
-                        engine.loader.registry(), {options.output, options.overwrite},
-                        {&interrupt_token(), progress.sink()}));
+         engine.loader.quantize(engine.config, {options.output, options.overwrite},
+                                {&interrupt_token(), progress.sink()}));
   progress.clear();
   for (const std::string& note : report.notes) print_note(note);
   LS_CHECK(print(for_people(report)));

@@ -1,6 +1,7 @@
 // `loadstone quantize` as a user runs it: what it writes loads to the bytes of load-time
 // quantization, and a kill at any point leaves the old folder or the new one, whole (S43).
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,21 +48,29 @@ class Quantize : public ::testing::Test {
 
   std::string output() const { return (folder_ / "out").string(); }
 
-  static pid_t start(const std::string& quantization, const std::string& output) {
+  /// `quantization`: as --quantization takes it, or a YAML file that names the model too; `most`:
+  /// of a file's bytes that the child may write, 0: all.
+  static pid_t start(const std::string& quantization, const std::string& output,
+                     const std::string& model = kModel, rlim_t most = 0) {
     std::cout.flush();  // or the child writes it again
     const pid_t child = ::fork();
     if (child != 0) return child;
+    const rlimit limit{most, most};
+    if (most != 0 && ::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(97);
+    std::signal(SIGXFSZ, SIG_IGN);  // the write fails instead
     if (!std::freopen("/dev/null", "w", stdout) || !std::freopen("/dev/null", "w", stderr)) {
       ::_exit(99);
     }
-    ::execl(LOADSTONE_BINARY_DIR "/bin/loadstone", "loadstone", "quantize", kModel.c_str(),
-            "--quantization", quantization.c_str(), "--output", output.c_str(), "--overwrite",
-            nullptr);
+    const bool file = quantization.ends_with(".yaml");
+    ::execl(LOADSTONE_BINARY_DIR "/bin/loadstone", "loadstone", "quantize",
+            file ? "--config" : "--quantization", quantization.c_str(), "--output", output.c_str(),
+            "--overwrite", file ? nullptr : model.c_str(), nullptr);
     ::_exit(98);
   }
-  static int run(const std::string& quantization, const std::string& output) {
+  static int run(const std::string& quantization, const std::string& output,
+                 const std::string& model = kModel, rlim_t most = 0) {
     int status = 0;
-    ::waitpid(start(quantization, output), &status, 0);
+    ::waitpid(start(quantization, output, model, most), &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
   }
 
@@ -138,6 +147,34 @@ TEST_F(Quantize, KilledAnywhereLeavesTheOldFolderOrTheNewOne) {
   std::cout << kills << " kills: " << done << " after the exchange\n";
   EXPECT_EQ(run("int8", output()), 0);  // leftovers of killed runs don't matter
   EXPECT_EQ(contents(output()), fresh);
+}
+
+TEST_F(Quantize, AWriteThatFailsLeavesWhatWasThere) {
+  EXPECT_EQ(run("fp8", output(), kModel, 200'000), 1);
+  EXPECT_TRUE(fs::is_empty(folder_)) << "something half written is left";
+  ASSERT_EQ(run("fp8", output()), 0);
+  const auto old = contents(output());
+  for (const rlim_t most : {rlim_t{1000}, rlim_t{200'000}, rlim_t{500'000}}) {
+    EXPECT_EQ(run("int8", output(), kModel, most), 1) << most;
+    EXPECT_EQ(contents(output()), old) << most;
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder_), {}), 1) << most;
+  }
+}
+
+TEST_F(Quantize, ComponentsComeFromWhereTheConfigurationSays) {
+  const fs::path vae = folder_ / "vae";
+  fs::copy(fs::path(kModel) / "vae", vae, fs::copy_options::recursive);
+  for (const auto& entry : fs::directory_iterator(vae)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    std::fstream file(entry.path(), std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(-2, std::ios::end).write("\x80\x3f", 2);  // another last value
+  }
+  const std::string config = (folder_ / "parts.yaml").string();
+  std::ofstream(config) << "model: " << kModel << "\nquantization: fp8\n"
+                        << "components: {vae: {path: " << vae.string() << "}}\n";
+  ASSERT_EQ(run(config, output()), 0);
+  EXPECT_EQ(contents(folder_ / "out/vae"), contents(vae));
+  EXPECT_NE(contents(vae), contents(fs::path(kModel) / "vae"));
 }
 
 TEST_F(Quantize, NeverWritesOverItsOwnSourceNorAFolderWithoutAModel) {

@@ -23,6 +23,7 @@
 #include "graph/graph.hpp"
 #include "load/dequantize.hpp"
 #include "load/loaded_model.hpp"
+#include "load/quantize.hpp"
 #include "plan/explain.hpp"
 #include "plan/plan.hpp"
 #include "plugin/registry.hpp"
@@ -59,6 +60,10 @@ class Loader {
   Result<load::DequantizeReport> dequantize(const std::string& model,
                                             const load::DequantizeOptions& options,
                                             const load::LoadControl& control = {});
+  /// The model written quantized, as a checkpoint that loads without requantizing (load::quantize).
+  Result<load::QuantizeReport> quantize(const config::PipelineConfig& config,
+                                        const load::QuantizeOptions& options,
+                                        const load::LoadControl& control = {});
 
   /// For `plugins list` and the like.
   plugin::Registry& registry() { return registry_; }
