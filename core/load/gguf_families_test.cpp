@@ -10,6 +10,7 @@
 #include <iostream>
 #include <loadstone/loadstone.hpp>
 
+#include "formats/gguf_writer.hpp"
 #include "load/pipeline.hpp"
 #include "load/quantize.hpp"
 #include "load/rows.hpp"
@@ -132,6 +133,18 @@ class GgufFamilies : public ::testing::Test {
         "test.yaml");
     EXPECT_TRUE(config.ok()) << config.error().text();
     return *std::move(config);
+  }
+
+  /// The model as Q8_0, in a folder.
+  std::string written(const std::string& model) {
+    const std::string output = (folder_ / "written").string();
+    const auto config = loader_->make_config(model, R"({"method": "gguf", "type": "Q8_0"})");
+    auto checkpoint = load::open_model(system_files(), *config);
+    auto graph = graph::build_graph(**checkpoint, LOADSTONE_SOURCE_DIR "/model_adapters");
+    const auto report = load::quantize(*checkpoint, *std::move(graph), config->quantization,
+                                       loader_->registry(), {output, false});
+    EXPECT_TRUE(report.ok()) << report.error().text();
+    return output;
   }
 
   void expect_equal(const std::shared_ptr<const load::LoadedModel>& now,
@@ -289,13 +302,7 @@ TEST_F(GgufFamilies, RefusesWhatIsNoComponentsFile) {
 
 TEST_F(GgufFamilies, AComponentWithoutANameAdapterIsAnError) {
   const std::string model = LOADSTONE_SOURCE_DIR "/examples/models/emoji";
-  const std::string output = (folder_ / "written").string();
-  const auto config = loader_->make_config(model, R"({"method": "gguf", "type": "Q8_0"})");
-  auto checkpoint = load::open_model(system_files(), *config);
-  auto graph = graph::build_graph(**checkpoint, LOADSTONE_SOURCE_DIR "/model_adapters");
-  ASSERT_TRUE(load::quantize(*checkpoint, *std::move(graph), config->quantization,
-                             loader_->registry(), {output, false})
-                  .ok());
+  const std::string output = written(model);
   const std::string file = output + "/transformer/qwen-image-Q8_0.gguf";
   const auto plan = loader_->plan(with_file(model, "vae", file));
   ASSERT_FALSE(plan.ok());
@@ -310,14 +317,7 @@ TEST_F(GgufFamilies, AComponentWithoutANameAdapterIsAnError) {
 }
 
 TEST_F(GgufFamilies, UnquantizedModulesDecodeAndMustMatch) {
-  const std::string model = LOADSTONE_SOURCE_DIR "/examples/models/emoji";
-  const std::string output = (folder_ / "written").string();
-  const auto config = loader_->make_config(model, R"({"method": "gguf", "type": "Q8_0"})");
-  auto checkpoint = load::open_model(system_files(), *config);
-  auto graph = graph::build_graph(**checkpoint, LOADSTONE_SOURCE_DIR "/model_adapters");
-  ASSERT_TRUE(load::quantize(*checkpoint, *std::move(graph), config->quantization,
-                             loader_->registry(), {output, false})
-                  .ok());
+  const std::string output = written(LOADSTONE_SOURCE_DIR "/examples/models/emoji");
   auto plan = loader_->plan(
       *loader_->make_config(output, R"({"method": "gguf", "unquantized_modules": ["img_mlp"]})"));
   ASSERT_TRUE(plan.ok()) << plan.error().text();
@@ -336,6 +336,106 @@ TEST_F(GgufFamilies, UnquantizedModulesDecodeAndMustMatch) {
   EXPECT_EQ(plan.error().text(),
             "unquantized_modules entry matches no layer: --quantization:1:44: found \"img_mpl\", "
             "expected a layer that gguf would quantize; did you mean \"img_mlp\"?");
+}
+
+/// A GGUF file of such tensors, all zero.
+std::string zeros(const fs::path& path, std::span<const formats::TensorSpec> tensors) {
+  auto writer = formats::GgufWriter::create(path.string(), tensors, {});
+  EXPECT_TRUE(writer.ok()) << writer.error().text();
+  for (const formats::TensorSpec& tensor : tensors) {
+    const std::vector<std::byte> bytes(*plan::tensor_nbytes(tensor.dtype, tensor.shape));
+    EXPECT_TRUE(writer->append(bytes).ok());
+  }
+  EXPECT_TRUE(writer->finish().ok());
+  return path.string();
+}
+
+std::vector<formats::TensorSpec> without(const std::vector<formats::TensorSpec>& tensors,
+                                         const std::string& beginning) {
+  std::vector<formats::TensorSpec> out;
+  for (const formats::TensorSpec& one : tensors) {
+    if (!one.name.starts_with(beginning)) out.push_back(one);
+  }
+  return out;
+}
+
+TEST_F(GgufFamilies, S31_AFileHasTheBaseModelsModulesAndNoOthers) {
+  const std::string model = LOADSTONE_SOURCE_DIR "/examples/models/emoji";
+  const auto whole = formats::open_checkpoint(system_files(), written(model) + "/transformer");
+  ASSERT_TRUE(whole.ok()) << whole.error().text();
+  std::vector<formats::TensorSpec> specs;
+  for (const auto& tensor : whole->components[0].tensors) {
+    const formats::TensorSpec spec = {tensor.name, tensor.dtype, tensor.shape};
+    specs.push_back(spec);
+  }
+  const auto refusal = [&](const std::vector<formats::TensorSpec>& tensors) {
+    const std::string file = zeros(folder_ / "x.gguf", tensors);
+    const auto plan = loader_->plan(with_file(model, "transformer", file));
+    return plan.ok() ? std::string("planned") : plan.error().text();
+  };
+  const auto named = [&](std::vector<formats::TensorSpec>& all, const std::string& name) {
+    return std::find_if(all.begin(), all.end(), [&](const auto& one) { return one.name == name; });
+  };
+  EXPECT_EQ(refusal(specs), "planned");
+  const std::string where = "file doesn't fit its base model: " + model +
+                            ": transformer: " + (folder_ / "x.gguf").string() + ": found ";
+  const std::string base = " of " + model + "/transformer";
+
+  {
+    EXPECT_EQ(refusal(without(specs, "proj_out.")),
+              where + "no tensors for 1 modules (\"proj_out\"), expected all modules" + base);
+  }
+  {
+    auto some = specs;
+    const formats::TensorSpec extra = {"distilled_guidance.weight", DType::F32, {2, 2}};
+    some.push_back(extra);
+    EXPECT_EQ(refusal(some), where +
+                                 "1 modules (\"distilled_guidance\") beyond, expected only the "
+                                 "modules" +
+                                 base);
+  }
+  {
+    auto some = specs;
+    const auto weight = named(some, "proj_out.weight");
+    ASSERT_NE(weight, some.end());
+    const std::string rows = std::to_string(weight->shape[0]);
+    const std::string row = std::to_string(weight->shape[1]);
+    const std::string elems = std::to_string(weight->shape[0] * weight->shape[1]);
+    std::swap(weight->shape[0], weight->shape[1]);
+    EXPECT_EQ(refusal(some), where + elems + " elements, " + rows + " a row, a bias of " + rows +
+                                 " for \"proj_out\", expected " + elems + " elements, " + row +
+                                 " a row, a bias of " + rows + base);
+  }
+  EXPECT_THAT(refusal(without(specs, "proj_out.bias")),
+              HasSubstr("no bias for \"proj_out\", expected "));
+}
+
+TEST_F(GgufFamilies, S31_ATensorThatNoLayerReadsIsAnError) {
+  const formats::TensorSpec tensors[] = {{"a.weight", ggml_dtype(8), {4, 32}},
+                                         {"a.weight_scale", DType::F32, {4}}};
+  const std::string file = zeros(folder_ / "x.gguf", tensors);
+  const auto plan = loader_->plan(*loader_->make_config(file));
+  ASSERT_FALSE(plan.ok());
+  EXPECT_THAT(
+      plan.error().text(),
+      HasSubstr("a: tensor beside ggml blocks: \"weight_scale\" (part 0): found it, expected "
+                "a weight and a bias"));
+}
+
+TEST_F(GgufFamilies, AFileByItselfGoesByItsOwnNames) {
+  const formats::TensorSpec tensors[] = {{"blk.0.attn_q.weight", ggml_dtype(8), {4, 32}},
+                                         {"blk.0.attn_norm.weight", DType::F32, {4}}};
+  const std::string file = zeros(folder_ / "x.gguf", tensors);
+  const auto plan = loader_->plan(*loader_->make_config(file));
+  ASSERT_TRUE(plan.ok()) << plan.error().text();
+  EXPECT_EQ((*plan)->layers.size(), 2u);
+  const std::string output = (folder_ / "floats").string();
+  const auto report = loader_->dequantize(file, {output}, {});
+  ASSERT_TRUE(report.ok()) << report.error().text();
+  const auto floats = formats::open_checkpoint(system_files(), output + "/model.safetensors");
+  ASSERT_TRUE(floats.ok()) << floats.error().text();
+  EXPECT_NE(floats->components[0].find("blk.0.attn_q.weight"), nullptr);
+  EXPECT_NE(floats->components[0].find("blk.0.attn_norm.weight"), nullptr);
 }
 
 }  // namespace

@@ -95,6 +95,7 @@ struct Gguf {
     if (!layer.is_matrix()) return plan_others(layer, plan);
     const Matrix matrix = matrix_of(layer);
     if (matrix.plain()) return plan_plain(config, layer, matrix, plan);
+    refuse_others(layer);
     if (layer.wants_decode()) {
       return plan_decode(layer, matrix, matrix.type_names() + " in the file, decoded", plan);
     }
@@ -106,6 +107,17 @@ struct Gguf {
     ls_work& work = plan.quantize(kernel_name(layer, matrix));
     work.in = matrix.in;
     plan.reason(matrix.type_names() + " in the file");
+  }
+
+  /// Blocks hold their scales: another tensor beside them is of no known use.
+  static void refuse_others(const sdk::Layer& layer) {
+    for (uint64_t i = 0; i < layer.tensor_count(); ++i) {
+      const sdk::Tensor tensor = layer.tensor(i);
+      const std::string_view suffix = tensor.suffix();
+      if (suffix.empty() || suffix == "weight" || suffix == "bias") continue;
+      sdk::fail(LS_INVALID_CHECKPOINT, "tensor beside ggml blocks: " + tensor.label() +
+                                           ": found it, expected a weight and a bias");
+    }
   }
 
   static std::string kernel_name(const sdk::Layer& layer, const Matrix& matrix) {
