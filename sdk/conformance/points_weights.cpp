@@ -123,6 +123,7 @@ Result<LayerAnswer> ask_saved(const Sample& sample, const plugin::MethodConfig& 
                          " told of the packed weight (work.in), expected " +
                          std::to_string(sample.layer.in));
   }
+  LS_CHECK(ask(config, view));  // values asked for stay with the view that is produced
   return answer;
 }
 
