@@ -187,6 +187,7 @@ class Planner {
       plan.nbytes_before += component_of(layer).tensors[tensor.tensor].nbytes;
     }
     if (wish.config == nullptr) return keep(std::move(layer), std::move(plan));
+    if (!wish.routed->parts.empty()) return split(std::move(layer), std::move(plan), wish);
     plan.method = wish.config->method().name();
     if (plan_.options.apart && layer.parts.size() > 1) {
       return split(std::move(layer), std::move(plan), wish);
@@ -289,7 +290,8 @@ class Planner {
                        wish.routed->from_declaration ? "" : "on_unsupported: keep"});
   }
 
-  /// Each part becomes a layer of its own and is asked again.
+  /// Each part becomes a layer of its own, routed by itself where it is declared so, and is asked
+  /// again.
   void split(graph::Layer layer, LayerPlan plan, const Wish& wish) {
     if (layer.parts.size() < 2) {
       return refuse(wish, Error{Code::internal, "method splits a layer of one part",
@@ -301,7 +303,15 @@ class Planner {
     plan.nbytes_before = 0;  // counted by the parts
     auto index = static_cast<int64_t>(plan_.layers.size());
     push(std::move(layer), std::move(plan));
-    for (graph::Layer& part : parts) take(std::move(part), Wish{wish.routed, wish.config, index});
+    for (size_t p = 0; p < parts.size(); ++p) {
+      if (wish.routed->parts.empty()) {
+        take(std::move(parts[p]), Wish{wish.routed, wish.config, index});
+        continue;
+      }
+      const Routed& own = wish.routed->parts[p];
+      auto config = config_of(own);
+      if (config.ok()) take(std::move(parts[p]), Wish{&own, *std::move(config), index});
+    }
   }
 
   static graph::Layer part_layer(const graph::Layer& layer, uint32_t index) {

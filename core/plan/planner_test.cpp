@@ -58,6 +58,31 @@ TEST_F(Planning, KeptPartsAreJoinedWhereTheyFit) {
             (std::vector<std::string>{"weight", "a.scale", "b.scale", "c.scale"}));
 }
 
+TEST_F(Planning, PartsRoutedByThemselvesHaveTheirOwnSettings) {
+  for (const char* part : {"q", "k"}) {
+    tensor(std::string(part) + ".weight", DType::BF16, {8, 16});
+  }
+  layer({"qk", {"q", "k"}, "double", {}});
+  linear("after", 8, 8, "keep");
+  write();
+  auto decisions = routed();
+  ASSERT_TRUE(decisions.ok()) << decisions.error().text();
+  Routed& fused = decisions->front();
+  fused.reason = "its parts differ";
+  fused.from_declaration = decisions->back().from_declaration = true;
+  fused.parts = {fused, fused};
+  fused.parts[1].choice = decisions->back().choice;
+  auto made = plan_routed(checkpoint_, graph(), {}, *decisions, *registry_, {}, {});
+  ASSERT_TRUE(made.ok()) << made.error().text();
+  ASSERT_EQ(made->layers.size(), 4u);
+  EXPECT_EQ(made->layers[0].decision, Decision::split);
+  EXPECT_EQ(made->layers[0].reason, "its parts differ");
+  EXPECT_EQ(made->layers[1].decision, Decision::quantize);
+  EXPECT_EQ(made->layers[2].decision, Decision::keep);
+  EXPECT_EQ(made->layers[2].split_from, 0);
+  EXPECT_EQ(made->layers[2].reason, "its parts differ; left alone");
+}
+
 TEST_F(Planning, PartsOfASplitLayerFollowIt) {
   for (const char* part : {"q", "k"}) {
     tensor(std::string(part) + ".weight", DType::BF16, {8, 16});

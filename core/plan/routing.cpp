@@ -117,6 +117,7 @@ class Router {
       const config::Rule& rule = quantization_.rules[id];
       if (rule.use && !is_product(layer) && !rules_->names_kind(id)) continue;
       if (done) {
+        rules_->outvoted(id);
         out.overrode.push_back(rule.mark.text() + ": " + use_of(rule.use));
         continue;
       }
@@ -197,17 +198,35 @@ class Router {
     out.wish = Decision::quantize;
     out.choice = choice;
     if (serialized && declared) {
-      out.from_declaration = true;
-      out.choice = merged(declared->choice(names), declared->schema(), declared->where(), choice);
       out.reason += ", as " + declared->where() + " declares";
+      set_declared(*declared, names, choice, out);
     }
   }
 
-  ChoicePtr merged(const ChoicePtr& declared, const config::MethodSchema& schema,
-                   const std::string& where, const ChoicePtr& user) {
-    auto& made = merged_[{declared.get(), user.get()}];
-    if (!made) made = merge_fields(*declared, schema, where, *user, problems_);
-    return made;
+  /// The declared settings of a layer with the user's (`user` may be null) in them.
+  void set_declared(Declared& declared, const LayerNames& names, const ChoicePtr& user,
+                    Routed& out) {
+    const auto with_user = [&](const ChoicePtr& one) {
+      if (!user) return one;
+      auto& made = merged_[{one.get(), user.get()}];
+      if (!made) {
+        made = merge_fields(*one, declared.schema(), declared.where(), *user, problems_);
+      }
+      return made;
+    };
+    out.from_declaration = true;
+    if (const ChoicePtr one = declared.choice(names)) {
+      out.choice = with_user(one);
+      return;
+    }
+    out.reason += "; its parts are declared differently and treated apart";
+    std::vector<Routed> parts;
+    for (const ChoicePtr& one : declared.part_choices(names)) {
+      parts.push_back(out);
+      parts.back().choice = with_user(one);
+    }
+    out.choice = parts.front().choice;
+    out.parts = std::move(parts);
   }
 
   void keep_or_decode(const graph::Layer& layer, const LayerNames& names, bool serialized,
@@ -215,8 +234,7 @@ class Router {
     auto& declared = declared_[layer.component];
     if (!serialized || !declared) return;  // undeclared codes are found by finish()
     out.wish = Decision::decode;
-    out.choice = declared->choice(names);
-    out.from_declaration = true;
+    set_declared(*declared, names, nullptr, out);
   }
 
   /// True when the choice's ignore list names the layer, by its own name or all parts' names.
@@ -350,21 +368,10 @@ class Router {
                       Routed& out) {
     out.rule = declared.where();
     out.reason = "as the checkpoint declares";
-    out.from_declaration = true;
     out.on_unsupported = quantization_.on_unsupported;
-    out.choice = declared.choice(names);
-    if (!out.choice) {
-      problems_.add(Error{Code::invalid_checkpoint,
-                          "fused layer declared unevenly",
-                          declared.where(),
-                          "found different settings for the parts of " + quoted(layer.path) +
-                              ", expected equal ones",
-                          "",
-                          {}});
-      return;
-    }
     const bool usable = is_product(layer) || layer.kind == graph::LayerKind::gather;
     out.wish = usable ? Decision::quantize : Decision::decode;
+    set_declared(declared, names, nullptr, out);
   }
 
   void by_default(const graph::Layer& layer, bool serialized, Routed& out) {
@@ -436,8 +443,9 @@ class Router {
                           "",
                           {}});
     }
+    const size_t before = problems_.size();
     rules_->check(quantization_.allow_unmatched, nearest_, problems_);
-    check_entries();
+    if (problems_.size() == before) check_entries();  // rules in error may leave a method nothing
     check_ignored();
   }
 

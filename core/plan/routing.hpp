@@ -29,6 +29,9 @@ struct Routed {
   std::vector<std::string> overrode;  // statements that matched and lost, strongest first
   config::OnUnsupported on_unsupported = config::OnUnsupported::error;
   std::string ignored;  // the ignore-list entry that kept the layer; "" otherwise
+  // Of a fused layer whose parts are declared differently, in their order: each is a layer by
+  // itself. `choice` is then the first part's.
+  std::vector<Routed> parts;
 };
 
 /// One Routed for every layer of `graph`, in its order. `compiled_rules` receives the ordered list

@@ -269,19 +269,24 @@ ChoicePtr Declared::choice_of(const std::vector<uint32_t>& fields) {
   return shared;
 }
 
-ChoicePtr Declared::choice(const LayerNames& names) {
+std::vector<ChoicePtr> Declared::part_choices(const LayerNames& names) {
   const NameHits hits = match_names(fields_, names);
-  if (hits.parts.empty()) return choice_of(hits.own);
-  ChoicePtr first;
+  std::vector<ChoicePtr> out;
   for (const auto& part : hits.parts) {
     std::vector<uint32_t> ids;
     std::set_union(hits.own.begin(), hits.own.end(), part.begin(), part.end(),
                    std::back_inserter(ids));
-    ChoicePtr one = choice_of(ids);
-    if (first && first != one) return nullptr;
-    first = one;
+    out.push_back(choice_of(ids));
   }
-  return first;
+  if (out.empty()) out.push_back(choice_of(hits.own));
+  return out;
+}
+
+ChoicePtr Declared::choice(const LayerNames& names) {
+  const std::vector<ChoicePtr> all = part_choices(names);
+  const bool equal =
+      std::all_of(all.begin(), all.end(), [&](const ChoicePtr& one) { return one == all.front(); });
+  return equal ? all.front() : nullptr;
 }
 
 ChoicePtr merge_fields(const config::MethodChoice& declared, const config::MethodSchema& schema,

@@ -40,6 +40,8 @@ class Declared {
   /// The method's fields for a layer: the base with what its patterns set. Equal layers share one.
   /// Null when the parts of a fused layer are declared differently.
   std::shared_ptr<const config::MethodChoice> choice(const LayerNames& names);
+  /// The same for each part of a fused layer.
+  std::vector<std::shared_ptr<const config::MethodChoice>> part_choices(const LayerNames& names);
 
  private:
   Declared() = default;

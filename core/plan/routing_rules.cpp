@@ -41,7 +41,7 @@ Result<CompiledRules> CompiledRules::make(const std::vector<config::Rule>& rules
   CompiledRules out;
   out.rules_ = rules;
   out.exact_.assign(rules.size(), false);
-  out.matched_ = out.decided_ = out.reported_ = out.exact_;
+  out.matched_ = out.decided_ = out.outvoted_ = out.reported_ = out.exact_;
   config::Problems problems;
   auto add = [&](config::PatternSet& set, const std::string& text, uint32_t id) {
     Status status = set.add_layer(text, id);
@@ -179,6 +179,13 @@ void CompiledRules::check(bool allow_unmatched, const NearestName& names,
                           config::Problems& problems) const {
   for (uint32_t i = 0; i < rules_.size(); ++i) {
     if (decided_[i] || reported_[i] || allow_unmatched || rules_[i].allow_unmatched) continue;
+    if (matched_[i] && !outvoted_[i]) {
+      problems.add("rule decides nothing", rules_[i].mark,
+                   "found only layers without a matrix product for " + conditions_of(rules_[i]) +
+                       ", expected one that " + use_of(rules_[i].use) +
+                       " quantizes (kind: gather names embeddings)");
+      continue;
+    }
     if (matched_[i]) {
       problems.add("rule decides nothing", rules_[i].mark,
                    "found that earlier rules decide every layer of " + conditions_of(rules_[i]) +

@@ -30,7 +30,9 @@ class CompiledRules {
   bool is_exact(uint32_t rule) const { return exact_[rule]; }
   /// Whether the rule itself speaks of lookups, convolutions and the like: by exact path or kind.
   bool names_kind(uint32_t rule) const { return exact_[rule] || rules_[rule].kind.has_value(); }
+  /// What became of a rule at a layer that it holds for.
   void decided(uint32_t rule) { decided_[rule] = true; }
+  void outvoted(uint32_t rule) { outvoted_[rule] = true; }
 
   /// Unmatched and shadowed rules.
   void check(bool allow_unmatched, const NearestName& names, config::Problems& problems) const;
@@ -45,7 +47,7 @@ class CompiledRules {
   void disagree(uint32_t first, uint32_t second, config::Problems& problems);
 
   std::vector<config::Rule> rules_;
-  std::vector<bool> exact_, matched_, decided_, reported_;
+  std::vector<bool> exact_, matched_, decided_, outvoted_, reported_;
   config::PatternSet layers_, roles_, components_;
   std::vector<uint32_t> without_layer_;
   std::unordered_map<std::string, std::vector<uint32_t>> role_hits_, component_hits_;

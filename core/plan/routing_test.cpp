@@ -152,6 +152,8 @@ std::string say(const Routed& routed) {
     }
   }
   if (routed.on_unsupported == config::OnUnsupported::keep) out += " or-keep";
+  if (!routed.parts.empty()) out += " apart";
+  for (const Routed& part : routed.parts) out += " [" + say(part) + "]";
   return out;
 }
 

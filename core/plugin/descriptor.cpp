@@ -80,6 +80,13 @@ class Checker {
   Status agrees() const {
     std::set<std::string> claims;
     for (const Claim& claim : manifest_.claims) claims.insert(text_of(claim));
+    for (const auto& [alias, fields] : manifest_.implied) {
+      for (const auto& [field, text] : fields) {
+        if (texts_.count(field) != 0) continue;
+        return refuse("found " + loadstone::quoted(field) + " under alias " +
+                      loadstone::quoted(alias) + ", expected a text field of the method");
+      }
+    }
     LS_CHECK(same("methods", methods_, {manifest_.methods.begin(), manifest_.methods.end()}));
     LS_CHECK(same("aliases", aliases_, {manifest_.aliases.begin(), manifest_.aliases.end()}));
     return same("claims", claims_, claims);
@@ -144,7 +151,7 @@ class Checker {
     return {};
   }
 
-  Status field(const std::string& name, const ls_field* from) const {
+  Status field(const std::string& name, const ls_field* from) {
     const auto field = read_foreign(from, offsetof(ls_field, doc));
     if (!field) return refuse(name, "found a null or too short field");
     const std::string field_name(foreign_text(field->name));
@@ -155,6 +162,7 @@ class Checker {
       return refuse(name, "field " + loadstone::quoted(field_name) + ": found type " +
                               std::to_string(field->type) + ", expected 1 to 7");
     }
+    if (field->type == LS_FIELD_TEXT) texts_.insert(field_name);
     if (field->choice_count > kMaxChoices ||
         (field->choice_count > 0 && field->choices == nullptr)) {
       return refuse(name, "field " + loadstone::quoted(field_name) +
@@ -170,7 +178,7 @@ class Checker {
   }
 
   const Manifest& manifest_;
-  std::set<std::string> methods_, aliases_, claims_;
+  std::set<std::string> methods_, aliases_, claims_, texts_;
 };
 
 }  // namespace

@@ -205,6 +205,11 @@ TEST_F(LibraryTest, S39_ManifestThatDisagrees) {
   EXPECT_EQ(open_error(),
             "plugin refused: faulty.so: manifest and library disagree on methods: found \"second\" "
             "in the manifest alone");
+  write("faulty.info", manifest() + "methods { second { alias bad { colour red } } }\n");
+  EXPECT_EQ(
+      open_error(),
+      "plugin refused: faulty.so: found \"colour\" under alias \"bad\", expected a text field "
+      "of the method");
 }
 
 }  // namespace

@@ -81,9 +81,10 @@ class Kit : public ::testing::Test {
   config::OnUnsupported on_unsupported_ = config::OnUnsupported::error;
   bool from_declaration_ = false;
 
- private:
   graph::Graph graph() const;
   Result<std::vector<plan::Routed>> routed() const;
+
+ private:
   void expect_layer(const LoadedModel& model, const KitLayer& layer) const;
 };
 
