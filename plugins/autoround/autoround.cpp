@@ -41,8 +41,7 @@ struct AutoRound {
                  "kind of codes: int or nv_fp; other methods read mx_fp and fp", "\"int\""),
       sdk::choice_field("backend", "kernel choice of other engines; not used here", "\"auto\"",
                         kBackends),
-      declared_only(
-          sdk::integer_field("act_bits", "bits of activations; 16: as they are", nullptr, 1, 32)),
+      sdk::integer_field("act_bits", "bits of activations; 16: as they are", nullptr, 1, 32),
       declared_only(sdk::field(LS_FIELD_BOOL, "desc_act", "columns are grouped by g_idx", "false")),
       declared_only(sdk::field(LS_FIELD_BOOL, "is_checkpoint_autoround_serialized",
                                "the checkpoint declares this method", "false")),
