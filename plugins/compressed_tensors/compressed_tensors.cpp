@@ -75,7 +75,8 @@ struct CompressedTensors : dialect::Method<CompressedTensors, Config> {
       return;
     }
     Method::plan(config, layer, target, out);
-    if (out.verdict() == LS_VERDICT_QUANTIZE) out.reason(reading->note);
+    const bool noted = out.verdict() == LS_VERDICT_QUANTIZE && !reading->note.empty();
+    if (noted) out.reason(reading->note);
   }
 
   static std::string declaration(const Config& config) {
