@@ -42,6 +42,7 @@ class Lister {
     if (layers.empty()) return std::move(out_);
     LS_CHECK(check_source());
     for (uint32_t layer : layers) LS_CHECK(add(layer));
+    ignore_kept();
     place_copied();
     fill_files();
     if (blocks_) LS_CHECK(make_gguf(plan_, out_));
@@ -144,6 +145,25 @@ class Lister {
                     "found " + loadstone::quoted(layer.method) + " as declared by " +
                         declaration.to_json() + ", expected " + out_.declaration.to_json() +
                         " as in the layers before");
+  }
+
+  /// Linear layers that stay as they are: the declaration says so, for whoever reads the folder.
+  void ignore_kept() {
+    if (out_.declaration.is_null()) return;
+    for (auto& [key, ignored] : out_.declaration.entries()) {
+      if (key != "ignored_layers" || !ignored.is_list()) continue;
+      for (const plan::LayerPlan& layer : plan_.layers) {
+        const graph::Layer& shape = plan_.layer_of(layer);
+        const bool linear = shape.kind == graph::LayerKind::linear;
+        if (component_of(layer).checkpoint_component != out_.component || !linear) continue;
+        if (layer.decision != plan::Decision::keep) continue;
+        for (const graph::Part& part : shape.parts) {
+          const Node name = Node::of_text(part.name);
+          auto& items = ignored.items();
+          if (std::find(items.begin(), items.end(), name) == items.end()) items.push_back(name);
+        }
+      }
+    }
   }
 
   /// The module's name in the file: prefixes that the family doesn't count included.

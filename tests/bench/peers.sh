@@ -6,7 +6,7 @@
 set -euo pipefail
 
 dest=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/loadstone/peers}
-want="torch==2.11.0 diffusers==0.42.1 transformers==5.17.0 safetensors==0.8.0 accelerate pillow numpy"
+want="torch==2.11.0 compressed-tensors==0.20.0 diffusers==0.42.1 transformers==5.17.0 safetensors==0.8.0 accelerate pillow numpy"
 if [ "$(cat "$dest/.stamp" 2>/dev/null)" != "$want" ]; then
   python3 -m venv "$dest" >&2
   # shellcheck disable=SC2086  # a list of requirements
