@@ -5,7 +5,8 @@ namespace loadstone::common::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kVector = 16;  // codes a thread
+constexpr int kVector = 8;  // codes at once
+constexpr int kPacks = 4;   // of them a thread, read before the first is used
 
 __device__ float e2m1_value(uint32_t code) {
   // 0, .5, 1, 1.5, 2, 3, 4, 6: exponent and mantissa bits moved to float32's places.
@@ -36,25 +37,69 @@ __device__ float scale_value(const CodedMatrix& w, uint64_t index) {
   return static_cast<const float*>(w.scales)[index];
 }
 
-/// One run of kVector columns of one row.
+template <CodeKind K>
+inline constexpr int kPackNbytes = K == CodeKind::e2m1 ? kVector / 2 : kVector;
+
+template <CodeKind K>
+__device__ float2 two_values(const uint8_t* pack, int pair) {
+  if constexpr (K == CodeKind::e2m1) {
+    // Exponent and mantissa in a half's places are 2^-14 of the value, subnormals too.
+    const uint32_t both = pack[pair];
+    const uint32_t bits =
+        (both & 0x07u) << 9 | (both & 0x08u) << 12 | (both & 0x70u) << 21 | (both & 0x80u) << 24;
+    const float2 small = __half22float2(*reinterpret_cast<const __half2*>(&bits));
+    return make_float2(small.x * 16384.0f, small.y * 16384.0f);
+  } else if constexpr (K == CodeKind::int8) {
+    return make_float2(static_cast<int8_t>(pack[2 * pair]),
+                       static_cast<int8_t>(pack[2 * pair + 1]));
+  } else {
+    const auto codes = static_cast<__nv_fp8x2_storage_t>(pack[2 * pair] | pack[2 * pair + 1] << 8);
+    return __half22float2(
+        __half2(__nv_cvt_fp8x2_to_halfraw2(codes, K == CodeKind::e5m2 ? __NV_E5M2 : __NV_E4M3)));
+  }
+}
+
+/// Whole packs, aligned, of one scale each. A block takes kThreads · kPacks packs of a row.
 template <CodeKind K, typename T>
-__device__ void decode_run(const CodedMatrix& w, uint64_t row, uint64_t column, T* out,
-                           bool packed) {
-  const uint8_t* codes = w.codes + row * (K == CodeKind::e2m1 ? w.k / 2 : w.k);
+__global__ void __launch_bounds__(kThreads)
+    decode_packs(const __grid_constant__ CodedMatrix w, uint64_t begin, T* out) {
+  using Codes = Pack<uint8_t, kPackNbytes<K>>;
+  const uint64_t row = begin + blockIdx.x;
+  const auto packs = static_cast<uint32_t>(w.k / kVector);
+  const auto packs_a_scale = static_cast<uint32_t>(w.scale_width / kVector);
+  const auto* from = reinterpret_cast<const Codes*>(w.codes + row * w.row_nbytes());
+  auto* to = reinterpret_cast<Pack<T, kVector>*>(out + blockIdx.x * w.k);
   const uint64_t scales = w.map.scale_row(row) * w.scale_columns;
-  constexpr int kBytes = K == CodeKind::e2m1 ? kVector / 2 : kVector;
-  if (packed) {  // whole, aligned, one scale
-    const uint64_t at = K == CodeKind::e2m1 ? column / 2 : column;
-    const auto read = *reinterpret_cast<const Pack<uint8_t, kBytes>*>(codes + at);
-    const float scale = scale_value(w, scales + column / w.scale_width);
+  const uint32_t first = blockIdx.y * blockDim.x * kPacks + threadIdx.x;
+  Codes held[kPacks];
+  float scale[kPacks];
+#pragma unroll
+  for (int i = 0; i < kPacks; ++i) {
+    const uint32_t at = first + i * blockDim.x;
+    if (at >= packs) continue;
+    held[i] = from[at];
+    scale[i] = scale_value(w, scales + at / packs_a_scale);
+  }
+#pragma unroll
+  for (int i = 0; i < kPacks; ++i) {
+    const uint32_t at = first + i * blockDim.x;
+    if (at >= packs) continue;
     Pack<T, kVector> made;
 #pragma unroll
-    for (int i = 0; i < kVector; ++i) {
-      made.at[i] = from_float<T>(code_value<K>(read.at, i) * scale);
+    for (int j = 0; j < kVector / 2; ++j) {
+      const float2 two = two_values<K>(held[i].at, j);
+      made.at[2 * j] = from_float<T>(two.x * scale[i]);
+      made.at[2 * j + 1] = from_float<T>(two.y * scale[i]);
     }
-    *reinterpret_cast<Pack<T, kVector>*>(out) = made;
-    return;
+    to[at] = made;
   }
+}
+
+/// kVector columns of one row, any width and alignment.
+template <CodeKind K, typename T>
+__device__ void decode_run(const CodedMatrix& w, uint64_t row, uint64_t column, T* out) {
+  const uint8_t* codes = w.codes + row * (K == CodeKind::e2m1 ? w.k / 2 : w.k);
+  const uint64_t scales = w.map.scale_row(row) * w.scale_columns;
   for (int i = 0; i < kVector && column + i < w.k; ++i) {
     const float scale = scale_value(w, scales + (column + i) / w.scale_width);
     out[i] = from_float<T>(code_value<K>(codes, column + i) * scale);
@@ -63,13 +108,12 @@ __device__ void decode_run(const CodedMatrix& w, uint64_t row, uint64_t column, 
 
 template <CodeKind K, typename T>
 __global__ void __launch_bounds__(kThreads)
-    decode_kernel(const __grid_constant__ CodedMatrix w, uint64_t begin, uint64_t count, T* out,
-                  bool packed) {
+    decode_any(const __grid_constant__ CodedMatrix w, uint64_t begin, uint64_t count, T* out) {
   const uint64_t runs = (w.k + kVector - 1) / kVector;
   const uint64_t index = blockIdx.x * uint64_t{kThreads} + threadIdx.x;
   if (index >= count * runs) return;
   const uint64_t row = index / runs, column = index % runs * kVector;
-  decode_run<K>(w, begin + row, column, out + row * w.k + column, packed);
+  decode_run<K>(w, begin + row, column, out + row * w.k + column);
 }
 
 template <CodeKind K, typename T>
@@ -82,7 +126,7 @@ __global__ void __launch_bounds__(kThreads)
   for (uint64_t c = threadIdx.x * uint64_t{kVector}; c < w.k; c += uint64_t{kThreads} * kVector) {
     T* to = out + line * stride + c;
     if (inside) {
-      decode_run<K>(w, static_cast<uint64_t>(row), c, to, false);
+      decode_run<K>(w, static_cast<uint64_t>(row), c, to);
     } else {
       for (int i = 0; i < kVector && c + i < w.k; ++i) to[i] = from_float<T>(not_a_number());
     }
@@ -118,15 +162,21 @@ cudaError_t decode_rows(const CodedMatrix& w, uint64_t begin, uint64_t count, vo
   if (count == 0) return cudaSuccess;
   return with_float(dtype, [&](auto zero) {
     using T = decltype(zero);
-    const uint64_t code_bytes = w.kind == CodeKind::e2m1 ? kVector / 2 : kVector;
-    const bool packed = w.k % kVector == 0 && w.scale_width % kVector == 0 &&
-                        reinterpret_cast<uintptr_t>(w.codes) % code_bytes == 0 &&
-                        reinterpret_cast<uintptr_t>(out) % (kVector * sizeof(T)) == 0;
-    const uint64_t runs = count * ((w.k + kVector - 1) / kVector);
-    const auto grid = static_cast<unsigned>((runs + kThreads - 1) / kThreads);
+    auto* to = static_cast<T*>(out);
     return with_kind(w.kind, [&]<CodeKind K>() {
-      decode_kernel<K, T>
-          <<<grid, kThreads, 0, stream>>>(w, begin, count, static_cast<T*>(out), packed);
+      const uint64_t packs = w.k / kVector;
+      if (w.k % kVector == 0 && w.scale_width % kVector == 0 && packs < 1u << 24 &&
+          reinterpret_cast<uintptr_t>(w.codes) % kPackNbytes<K> == 0 &&
+          reinterpret_cast<uintptr_t>(out) % sizeof(Pack<T, kVector>) == 0) {
+        const unsigned threads = packs <= 128 * kPacks ? 128 : kThreads;
+        const dim3 grid(static_cast<unsigned>(count),
+                        static_cast<unsigned>((packs + threads * kPacks - 1) / (threads * kPacks)));
+        decode_packs<K, T><<<grid, threads, 0, stream>>>(w, begin, to);
+        return cudaGetLastError();
+      }
+      const uint64_t runs = count * ((w.k + kVector - 1) / kVector);
+      const auto grid = static_cast<unsigned>((runs + kThreads - 1) / kThreads);
+      decode_any<K, T><<<grid, kThreads, 0, stream>>>(w, begin, count, to);
       return cudaGetLastError();
     });
   });

@@ -21,7 +21,7 @@ struct CodedMatrix {
   uint64_t n = 0, k = 0, scale_columns = 1, scale_width = 0;
   ScaleMap map;
 
-  uint64_t row_nbytes() const { return kind == CodeKind::e2m1 ? k / 2 : k; }
+  LOADSTONE_ON_BOTH uint64_t row_nbytes() const { return kind == CodeKind::e2m1 ? k / 2 : k; }
 };
 
 /// Rows [begin, begin+count) to `out`, dense, of `dtype` (F32, F16, BF16).

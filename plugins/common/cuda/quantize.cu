@@ -5,20 +5,44 @@ namespace loadstone::common::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kMostThreads = 512;  // of a row's block
 constexpr int kVector = 8;
+constexpr int kGroupPacks = 4;
 constexpr float kLeastScale = 1.0f / (448.0f * 512.0f);
 
 /// The largest of a block's values, in every thread.
 __device__ uint32_t block_max(uint32_t value) {
-  __shared__ uint32_t tops[kThreads / 32];
+  __shared__ uint32_t tops[kMostThreads / 32];
   value = __reduce_max_sync(0xffffffffu, value);
   if (threadIdx.x % 32 == 0) tops[threadIdx.x / 32] = value;
   __syncthreads();
-  for (int i = 0; i < kThreads / 32; ++i) value = max(value, tops[i]);
+  for (unsigned i = 0; i < blockDim.x / 32; ++i) value = max(value, tops[i]);
   return value;
 }
 
 __device__ float at_least(float value, float bound) { return value < bound ? bound : value; }
+
+/// x / divisor, rounded once, in a third of a division's instructions: `inverse` is 1/divisor,
+/// rounded, and the second of two corrections lands on the quotient (Markstein). Remainders that
+/// leave float32's range belong to quotients whose code is 0.
+__device__ float quotient(float x, float divisor, float inverse) {
+  float q = x * inverse;
+  q = __fmaf_rn(__fmaf_rn(-q, divisor, x), inverse, q);
+  q = __fmaf_rn(__fmaf_rn(-q, divisor, x), inverse, q);
+  return copysignf(q, x);  // zeros have lost it
+}
+
+/// Four codes, saturating, the first in the lowest byte.
+__device__ uint32_t e4m3_four(float a, float b, float c, float d) {
+  const uint32_t low = __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
+  return low | __nv_cvt_float2_to_fp8x2(make_float2(c, d), __NV_SATFINITE, __NV_E4M3) << 16;
+}
+__device__ uint32_t int8_four(int a, int b, int c, int d) {
+  uint32_t upper, out;
+  asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, 0;" : "=r"(upper) : "r"(d), "r"(c));
+  asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;" : "=r"(out) : "r"(b), "r"(a), "r"(upper));
+  return out;
+}
 
 /// One row's codes: what is decided once a row, and the code of a value.
 template <RowRule R>
@@ -31,6 +55,7 @@ struct Coder {
     const bool finite = is_finite(amax);
     if constexpr (R == RowRule::fp8_row) {
       scale = finite ? at_least(amax / 448.0f, kLeastScale) : not_a_number();
+      factor = 1.0f / scale;
     } else if constexpr (R == RowRule::int8_row) {
       scale = finite ? amax / 127.0f : not_a_number();
       factor = !finite || amax == 0.0f ? 0.0f : 127.0f / amax;
@@ -47,17 +72,48 @@ struct Coder {
       scale = is_finite(tensor ? given : amax) ? own : not_a_number();
     }
   }
+  /// What is rounded to a code.
+  __device__ float of(float x) const {
+    if constexpr (R == RowRule::fp8_row) return quotient(x, scale, factor);
+    if (factor == 0.0f) return 0.0f;
+    return divides ? x / factor : x * factor;
+  }
+  __device__ int integer(float x) const {
+    return wide != 0 ? static_cast<int>(rint(static_cast<double>(x) * wide))
+                     : __float2int_rn(x * factor);
+  }
   __device__ uint8_t operator()(float x) const {
     if constexpr (R == RowRule::int8_row) {
-      const int q = wide != 0 ? static_cast<int>(rint(static_cast<double>(x) * wide))
-                              : __float2int_rn(x * factor);
-      return static_cast<uint8_t>(static_cast<int8_t>(max(-128, min(127, q))));
-    } else if constexpr (R == RowRule::fp8_row) {
-      return e4m3_code(x / scale);
+      return static_cast<uint8_t>(static_cast<int8_t>(max(-128, min(127, integer(x)))));
     } else {
-      if (factor == 0.0f) return 0;
-      return e4m3_code(divides ? x / factor : x * factor);
+      return e4m3_code(of(x));
     }
+  }
+  /// kVector codes, first lowest.
+  __device__ uint2 operator()(const float* x) const {
+    static_assert(kVector == 8);
+    if constexpr (R == RowRule::int8_row) {
+      return make_uint2(int8_four(integer(x[0]), integer(x[1]), integer(x[2]), integer(x[3])),
+                        int8_four(integer(x[4]), integer(x[5]), integer(x[6]), integer(x[7])));
+    } else {
+      return make_uint2(e4m3_four(of(x[0]), of(x[1]), of(x[2]), of(x[3])),
+                        e4m3_four(of(x[4]), of(x[5]), of(x[6]), of(x[7])));
+    }
+  }
+};
+
+struct GroupCoder {
+  float scale, inverse;
+
+  __device__ explicit GroupCoder(uint32_t top) {
+    const float amax = __uint_as_float(top);
+    scale = is_finite(amax) ? at_least(amax, 1e-10f) / 448.0f : not_a_number();
+    inverse = 1.0f / scale;
+  }
+  __device__ float of(float x) const { return quotient(x, scale, inverse); }
+  __device__ uint2 operator()(const float* x) const {
+    return make_uint2(e4m3_four(of(x[0]), of(x[1]), of(x[2]), of(x[3])),
+                      e4m3_four(of(x[4]), of(x[5]), of(x[6]), of(x[7])));
   }
 };
 
@@ -68,37 +124,47 @@ __device__ Coder<R> row_coder(uint32_t top, const float* given, float* scale) {
   return coder;
 }
 
+template <typename T>
+__device__ uint32_t largest(const Pack<T, kVector>& pack) {
+  uint32_t top = 0;
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) top = max(top, magnitude(to_float(pack.at[j])));
+  return top;
+}
+
+template <typename T, typename C>
+__device__ uint2 codes_of(const Pack<T, kVector>& pack, const C& coder) {
+  float x[kVector];
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) x[j] = to_float(pack.at[j]);
+  return coder(x);
+}
+
 /// Rows that fit the block's registers: NV packs a thread. The row is read once.
 template <typename T, RowRule R, int NV>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kMostThreads)
     rows_in_registers(const T* x, uint64_t stride, int k, uint8_t* codes, float* scales,
                       const float* given) {
   const uint64_t row = blockIdx.x;
   const auto* from = reinterpret_cast<const Pack<T, kVector>*>(x + row * stride);
-  auto* to = reinterpret_cast<Pack<uint8_t, kVector>*>(codes + row * static_cast<uint64_t>(k));
-  const int count = k / kVector;
+  auto* to = reinterpret_cast<uint2*>(codes + row * static_cast<uint64_t>(k));
+  const int count = k / kVector, threads = static_cast<int>(blockDim.x);
   Pack<T, kVector> held[NV];
   uint32_t top = 0;
 #pragma unroll
   for (int i = 0; i < NV; ++i) {
-    const int at = i * kThreads + static_cast<int>(threadIdx.x);
+    const int at = i * threads + static_cast<int>(threadIdx.x);
     if (at < count) held[i] = from[at];
   }
 #pragma unroll
   for (int i = 0; i < NV; ++i) {
-    if (i * kThreads + static_cast<int>(threadIdx.x) >= count) continue;
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) top = max(top, magnitude(to_float(held[i].at[j])));
+    if (i * threads + static_cast<int>(threadIdx.x) < count) top = max(top, largest(held[i]));
   }
   const Coder<R> coder = row_coder<R>(block_max(top), given, scales + row);
 #pragma unroll
   for (int i = 0; i < NV; ++i) {
-    const int at = i * kThreads + static_cast<int>(threadIdx.x);
-    if (at >= count) continue;
-    Pack<uint8_t, kVector> out;
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) out.at[j] = coder(to_float(held[i].at[j]));
-    to[at] = out;
+    const int at = i * threads + static_cast<int>(threadIdx.x);
+    if (at < count) to[at] = codes_of(held[i], coder);
   }
 }
 
@@ -131,6 +197,38 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) atomicMax(amax, top);
 }
 
+/// A group is `lanes` packs, neighbours in a warp: `lanes` is a power of two up to 32.
+/// kGroupPacks packs a thread, read before the first is used.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    groups_of_packs(const T* x, uint64_t stride, uint32_t packs, uint32_t lanes, uint32_t m,
+                    uint8_t* codes, float* scales) {
+  const uint32_t total = m * packs;
+  const uint32_t first = blockIdx.x * (kThreads * kGroupPacks) + threadIdx.x;
+  Pack<T, kVector> held[kGroupPacks];
+#pragma unroll
+  for (int i = 0; i < kGroupPacks; ++i) {
+    const uint32_t at = first + i * kThreads;
+    held[i] = Pack<T, kVector>{};
+    if (at >= total) continue;
+    const uint32_t row = at / packs;
+    held[i] = reinterpret_cast<const Pack<T, kVector>*>(x + row * stride)[at - row * packs];
+  }
+#pragma unroll
+  for (int i = 0; i < kGroupPacks; ++i) {
+    const uint32_t at = first + i * kThreads;
+    uint32_t top = largest(held[i]);
+    for (uint32_t far = 1; far < lanes; far *= 2) {
+      top = max(top, __shfl_xor_sync(0xffffffffu, top, far));
+    }
+    if (at >= total) continue;
+    const GroupCoder coder(top);
+    reinterpret_cast<uint2*>(codes)[at] = codes_of(held[i], coder);
+    const uint32_t row = at / packs, column = at - row * packs;
+    if (column % lanes == 0) scales[uint64_t{column / lanes} * m + row] = coder.scale;
+  }
+}
+
 /// A warp a group.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
@@ -145,11 +243,18 @@ __global__ void __launch_bounds__(kThreads)
   uint8_t* to = codes + row * static_cast<uint64_t>(k) + g * static_cast<uint64_t>(group);
   uint32_t top = 0;
   for (int i = lane; i < group; i += 32) top = max(top, magnitude(to_float(from[i])));
-  top = __reduce_max_sync(0xffffffffu, top);
-  const float amax = __uint_as_float(top);
-  const float scale = is_finite(amax) ? at_least(amax, 1e-10f) / 448.0f : not_a_number();
-  if (lane == 0) scales[g * m + row] = scale;
-  for (int i = lane; i < group; i += 32) to[i] = e4m3_code(to_float(from[i]) / scale);
+  const GroupCoder coder(__reduce_max_sync(0xffffffffu, top));
+  if (lane == 0) scales[g * m + row] = coder.scale;
+  for (int i = lane; i < group; i += 32) to[i] = e4m3_code(coder.of(to_float(from[i])));
+}
+
+/// Whether rows of whole packs can be read and their codes written at once.
+template <typename T>
+bool is_packed(const RowsCall& c) {
+  return c.k % kVector == 0 &&
+         (reinterpret_cast<uintptr_t>(c.x) | c.stride * sizeof(T)) % sizeof(Pack<T, kVector>) ==
+             0 &&
+         reinterpret_cast<uintptr_t>(c.codes) % kVector == 0;
 }
 
 template <typename T, RowRule R>
@@ -157,20 +262,27 @@ cudaError_t launch_rows(const RowsCall& c) {
   const auto* x = static_cast<const T*>(c.x);
   const auto grid = static_cast<unsigned>(c.m);
   const int k = static_cast<int>(c.k);
-  const bool packs =
-      c.k % kVector == 0 && c.k <= uint64_t{kThreads} * kVector * 8 &&
-      (reinterpret_cast<uintptr_t>(c.x) | c.stride * sizeof(T)) % sizeof(Pack<T, kVector>) == 0 &&
-      reinterpret_cast<uintptr_t>(c.codes) % kVector == 0;
-  const auto run = [&](auto kernel) {
-    kernel<<<grid, kThreads, 0, c.stream>>>(x, c.stride, k, c.codes, c.scales, c.given);
+  const auto run = [&](auto kernel, unsigned threads) {
+    kernel<<<grid, threads, 0, c.stream>>>(x, c.stride, k, c.codes, c.scales, c.given);
     return cudaGetLastError();
   };
-  if (!packs) return run(rows_read_twice<T, R>);
-  const uint64_t nv = (c.k + kThreads * kVector - 1) / (kThreads * kVector);
-  if (nv <= 1) return run(rows_in_registers<T, R, 1>);
-  if (nv <= 2) return run(rows_in_registers<T, R, 2>);
-  if (nv <= 4) return run(rows_in_registers<T, R, 4>);
-  return run(rows_in_registers<T, R, 8>);
+  constexpr uint64_t kMostPacks = 4;
+  const uint64_t packs = c.k / kVector;
+  if (!is_packed<T>(c) || packs > kMostThreads * kMostPacks) {
+    return run(rows_read_twice<T, R>, kThreads);
+  }
+  unsigned threads = 128;
+  while (threads * kMostPacks < packs) threads *= 2;
+  switch ((packs + threads - 1) / threads) {
+    case 1:
+      return run(rows_in_registers<T, R, 1>, threads);
+    case 2:
+      return run(rows_in_registers<T, R, 2>, threads);
+    case 3:
+      return run(rows_in_registers<T, R, 3>, threads);
+    default:
+      return run(rows_in_registers<T, R, 4>, threads);
+  }
 }
 
 }  // namespace
@@ -208,6 +320,15 @@ cudaError_t quantize_groups(const RowsCall& call, uint64_t group) {
   if (call.m == 0) return cudaSuccess;
   return with_float(call.dtype, [&](auto zero) {
     using T = decltype(zero);
+    const uint64_t lanes = group / kVector, packs = call.k / kVector, total = call.m * packs;
+    if (is_packed<T>(call) && lanes <= 32 && (lanes & (lanes - 1)) == 0 && total < 1u << 31) {
+      const auto grid =
+          static_cast<unsigned>((total + kThreads * kGroupPacks - 1) / (kThreads * kGroupPacks));
+      groups_of_packs<T><<<grid, kThreads, 0, call.stream>>>(
+          static_cast<const T*>(call.x), call.stride, static_cast<uint32_t>(packs),
+          static_cast<uint32_t>(lanes), static_cast<uint32_t>(call.m), call.codes, call.scales);
+      return cudaGetLastError();
+    }
     const uint64_t warps = call.m * (call.k / group);
     const auto grid = static_cast<unsigned>((warps + kThreads / 32 - 1) / (kThreads / 32));
     groups_kernel<T><<<grid, kThreads, 0, call.stream>>>(
