@@ -50,9 +50,9 @@ if has unit; then
 fi
 
 if has kernels; then
-  "$pack/bin/kernels_test" >"$work/log" 2>&1 || failed=3
+  timeout 300 "$pack/bin/kernels_test" >"$work/log" 2>&1 || failed=3
   grep -vE '^\[ (RUN|      OK)|^\[---|^$' "$work/log" | head -150
-  "$pack/bin/kernels_bench" || failed=3
+  timeout 400 "$pack/bin/kernels_bench" || failed=3
 fi
 
 # Both draw in float32 from one noise: the difference is what kernels sum differently.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/cuda/finish.hpp"
+#include "common/cuda/int8_tiles.hpp"
 #include "common/numerics/floats.hpp"
 
 namespace loadstone::common::cuda {
@@ -54,6 +55,28 @@ bool in_one_pass(const Operands& a, const ls_apply& call, void* y, const void* b
   const LtProduct& lt = LtProduct::current();
   if (!lt.can(shape)) return false;
   lt.run(shape, {a.x, a.w, a.x_scale, a.w_scale, bias, y, room.lt, call.stream});
+  return true;
+}
+
+/// y of int8 codes with scales and bias in the epilogue, where the GPU has that kernel.
+bool in_tiles(const Operands& a, const ls_apply& call, void* y, const void* bias) {
+  if (a.x_dtype != LS_DTYPE_I8 || a.x_ld != a.k) return false;
+  Int8Tiles tiles{};
+  tiles.x = a.x;
+  tiles.w = a.w;
+  tiles.x_scale = a.x_scale;
+  tiles.w_scale = a.w_scale;
+  tiles.bias = bias;
+  tiles.bias_dtype = call.bias_dtype;
+  tiles.y_dtype = call.y_dtype;
+  tiles.m = call.m;
+  tiles.n = a.n;
+  tiles.k = a.k;
+  tiles.y_stride = call.y_stride;
+  tiles.y = y;
+  tiles.stream = stream_of(call);
+  if (!int8_tiles_fit(tiles)) return false;
+  check(int8_tiles(tiles), "product of int8 tiles");
   return true;
 }
 
@@ -109,6 +132,7 @@ Room Room::take(Cutter& cutter, uint64_t m, uint64_t n) {
 bool multiply(const Operands& a, const ls_apply& call, uint64_t column, const Room& room) {
   void* y = static_cast<char*>(call.y) + column * item_of(call.y_dtype);
   const void* bias = behind(call.bias, column, call.bias_dtype);
+  if (in_tiles(a, call, y, bias)) return true;
   if (a.x_dtype != LS_DTYPE_I8 && in_one_pass(a, call, y, bias, room)) return true;
   if (a.scaling != Scaling::blocks) return through_sums(a, call, y, bias, room);
   if (bias == nullptr || !in_one_pass(a, call, y, nullptr, room)) return false;

@@ -8,6 +8,7 @@
 
 #include "common/codecs/half.hpp"
 #include "common/cuda/decode.hpp"
+#include "common/cuda/int8_tiles.hpp"
 #include "common/cuda/lt.hpp"
 #include "common/cuda/mx.hpp"
 #include "common/cuda/quantize.hpp"
@@ -100,6 +101,7 @@ class Bench {
          bare(LS_DTYPE_F8_E4M3, LS_DTYPE_BF16, cuda::Scaling::blocks, true));
     quantize(cuda::RowRule::int8_row);
     line("bare int8, int32 out", bare(LS_DTYPE_I8, LS_DTYPE_I32, cuda::Scaling::none, false));
+    line("int8 tiles, scales a row + bias", int8_tiles());
     quantize(cuda::RowRule::fp8_row);
     rates();
     const uint32_t sm = this_sm();
@@ -150,9 +152,25 @@ class Bench {
     return time_of([&] { lt.run(shape, call); });
   }
 
+  double int8_tiles() {
+    cuda::Int8Tiles call{};
+    call.x = x_codes_.at();
+    call.w = w_codes_.at();
+    call.x_scale = x_scales_.at<float>();
+    call.w_scale = w_scales_.at<float>();
+    call.bias = bias_.at();
+    call.bias_dtype = call.y_dtype = LS_DTYPE_BF16;
+    call.m = s_.m;
+    call.n = call.y_stride = s_.n;
+    call.k = s_.k;
+    call.y = y_.at();
+    if (!cuda::int8_tiles_fit(call)) return 0;
+    return time_of([&] { check(cuda::int8_tiles(call)); });
+  }
+
   void line(const char* what, double us) const {
     if (us == 0) {
-      std::printf("  %-44s cublasLt has none\n", what);
+      std::printf("  %-44s none\n", what);
     } else {
       std::printf("  %-44s %8.1f us %7.0f T/s  %.2f of bare bf16's time\n", what, us,
                   s_.operations() / us * 1e-6, us / bf16_);

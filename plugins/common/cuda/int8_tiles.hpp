@@ -1,0 +1,28 @@
+// int8 products on Hopper with scales and bias in the epilogue: sums never leave the registers.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace loadstone::common::cuda {
+
+/// y[i][j] = x_scale[i]·(w_scale[j]·Σ x·w) + bias[j], rounded once. x (m, k) and W (n, k) dense
+/// codes, exact sums; y and bias F32, F16 or BF16, rows of y `y_stride` elements apart.
+struct Int8Tiles {
+  const void *x, *w;
+  const float *x_scale, *w_scale;
+  const void* bias;  // or null
+  uint32_t bias_dtype, y_dtype;
+  uint64_t m, n, k, y_stride;
+  void* y;
+  cudaStream_t stream;
+};
+
+/// Whether the current GPU has the kernel, tensors lie as it wants them (k a multiple of 16, n of
+/// 8, codes and rows of y at 16 bytes) and the tiles are enough to fill half of the chip.
+bool int8_tiles_fit(const Int8Tiles& call);
+
+cudaError_t int8_tiles(const Int8Tiles& call);
+
+}  // namespace loadstone::common::cuda
