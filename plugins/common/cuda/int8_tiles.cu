@@ -28,6 +28,7 @@ struct Shape {
 
 struct Epilogue {
   const float *x_scale, *w_scale;
+  const int32_t* constants;
   const void* bias;
   uint32_t bias_dtype;
   void* y;
@@ -68,6 +69,7 @@ struct Turn {
 /// Scales and bias of a tile's columns, as a warpgroup reads them.
 struct Columns {
   float scale[kColumns], bias[kColumns];
+  int32_t constant[kColumns];
 };
 
 __device__ float bias_at(const Epilogue& e, int32_t column) {
@@ -149,14 +151,15 @@ __device__ void write(const uint32_t (&sums)[128], const Shape& s, const Epilogu
       const int at = 8 * (j + b) + 2 * quarter;
       const auto scale = *reinterpret_cast<const float2*>(&columns.scale[at]);
       const auto bias = *reinterpret_cast<const float2*>(&columns.bias[at]);
+      const auto constant = *reinterpret_cast<const int2*>(&columns.constant[at]);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const uint32_t* sum = &sums[4 * (j + b) + 2 * half];
         const float x_scale = lines[half].scale;
-        values[half][b][0] =
-            static_cast<float>(static_cast<int32_t>(sum[0])) * scale.x * x_scale + bias.x;
-        values[half][b][1] =
-            static_cast<float>(static_cast<int32_t>(sum[1])) * scale.y * x_scale + bias.y;
+        const auto low = static_cast<float>(static_cast<int32_t>(sum[0]) + constant.x);
+        const auto high = static_cast<float>(static_cast<int32_t>(sum[1]) + constant.y);
+        values[half][b][0] = low * scale.x * x_scale + bias.x;
+        values[half][b][1] = high * scale.y * x_scale + bias.y;
       }
     }
 #pragma unroll
@@ -207,6 +210,7 @@ __device__ void multiply(const Shape& s, const Epilogue& e, uint32_t stages,
       const bool inside = tile.column + c < s.n;
       columns.scale[c] = inside ? e.w_scale[tile.column + c] : 0.0f;
       columns.bias[c] = inside ? bias_at(e, tile.column + c) : 0.0f;
+      columns.constant[c] = inside && e.constants != nullptr ? e.constants[tile.column + c] : 0;
     }
     uint32_t sums[128];
     int before = 0;
@@ -320,7 +324,7 @@ cudaError_t launch(const Int8Tiles& c, int blocks) {
     return cudaErrorInvalidValue;
   }
   const Shape shape = shape_of(c);
-  const Epilogue epilogue{c.x_scale, c.w_scale, c.bias, c.bias_dtype, c.y};
+  const Epilogue epilogue{c.x_scale, c.w_scale, c.constants, c.bias, c.bias_dtype, c.y};
   const auto kernel = int8_tiles_kernel<Y>;
   const cudaError_t status =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedNbytes);

@@ -7,12 +7,14 @@
 
 namespace loadstone::common::cuda {
 
-/// y[i][j] = x_scale[i]·(w_scale[j]·Σ x·w) + bias[j], rounded once. x (m, k) and W (n, k) dense
-/// codes, exact sums; y and bias F32, F16 or BF16, rows of y `y_stride` elements apart.
+/// y[i][j] = x_scale[i]·(w_scale[j]·(Σ x·w + constants[j])) + bias[j], rounded once. x (m, k) and W
+/// (n, k) dense codes, exact sums; y and bias F32, F16 or BF16, rows of y `y_stride` elements
+/// apart.
 struct Int8Tiles {
   const void *x, *w;
   const float *x_scale, *w_scale;
-  const void* bias;  // or null
+  const int32_t* constants;  // or null
+  const void* bias;          // or null
   uint32_t bias_dtype, y_dtype;
   uint64_t m, n, k, y_stride;
   void* y;
