@@ -5,8 +5,13 @@
 namespace loadstone::compressed_tensors {
 namespace {
 
-// Who wrote the file and how well it packed: nothing that a loader acts on.
-constexpr std::string_view kWithoutEffect[] = {"quant_method", "method", "version", "provider",
+// Who wrote the file and how well it packed: nothing that a loader acts on. Whether weights are
+// compressed, the tensors tell: older files say "frozen" of codes too.
+constexpr std::string_view kWithoutEffect[] = {"quant_method",
+                                               "method",
+                                               "version",
+                                               "provider",
+                                               "quantization_status",
                                                "global_compression_ratio"};
 
 [[noreturn]] void refuse(int32_t status, const std::string& key, const std::string& found,
@@ -19,14 +24,6 @@ constexpr std::string_view kWithoutEffect[] = {"quant_method", "method", "versio
 }
 
 Json json_of(const sdk::Node& node) { return Json::parse(node.text(), nullptr, false); }
-
-/// The tool rounds while running what isn't compressed yet.
-void check_status(const sdk::Node& node) {
-  if (node.kind() != LS_FIELD_TEXT) malformed("quantization_status", node, "a text");
-  if (node.text() == "compressed") return;
-  refuse(LS_UNSUPPORTED, "quantization_status", "\"" + std::string(node.text()) + "\"",
-         "\"compressed\": the weights are plain and rounded while running");
-}
 
 void check_sparsity(const sdk::Node& node) {
   if (!node.is_map()) malformed("sparsity_config", node, "a map");
@@ -99,8 +96,6 @@ void read_declaration(const sdk::Node& node, sdk::Declaration& out) {
     if (value.kind() == 0 || silent) continue;
     if (key == "ignore") {
       keep_modules(value, out);
-    } else if (key == "quantization_status") {
-      check_status(value);
     } else if (key == "sparsity_config") {
       check_sparsity(value);
     } else if (key == "transform_config") {

@@ -34,7 +34,7 @@ bool are_quantized(const Config& config, const Layer& layer, NoForm& instead) {
     sdk::fail(LS_INVALID_CHECKPOINT,
               "weight is plain beside its scale: " + common::full_name(layer, *weight) +
                   ": found " + common::dtype_name(weight->dtype) +
-                  ", expected codes, as quantization_status compressed declares");
+                  ", expected codes: weights that are rounded while running are not read");
   }
   if (plain == 0 && layer.part_count() != 0) return true;
   if (plain < layer.part_count()) {

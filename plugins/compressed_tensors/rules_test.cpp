@@ -159,11 +159,23 @@ TEST_F(Rules, EveryPresetOfTheToolConfigures) {
   }
 }
 
+TEST_F(Rules, Mxfp8IsToldByItsScalesUnderItsOlderName) {
+  const Json weights = {{"num_bits", 8},
+                        {"type", "float"},
+                        {"strategy", "group"},
+                        {"group_size", 32},
+                        {"scale_dtype", "torch.uint8"}};
+  Json input = weights;
+  input["dynamic"] = true;
+  driver.configure({{"config_groups", one_group(weights, input)}, {"format", "float-quantized"}});
+  TestLayer layer = empty_layer(2, 32);
+  layer.tensor("weight", LS_DTYPE_F8_E4M3, {2, 32}, std::vector<uint8_t>(64, 0x38));
+  layer.tensor("weight_scale", LS_DTYPE_U8, {2, 1}, std::vector<uint8_t>{127, 128});
+  EXPECT_EQ(driver.plan(layer).kernel, "compressed_tensors_w8a8");
+}
+
 TEST_F(Rules, WhatADeclarationSaysMoreIsReadOrRefused) {
   const std::pair<Json, std::string> cases[] = {
-      {{{"quantization_status", "frozen"}},
-       "declaration rejected: quantization_status: found \"frozen\", expected \"compressed\": the "
-       "weights are plain and rounded while running"},
       {{{"sparsity_config", {{"format", "sparse-24-bitmask"}}}},
        "declaration rejected: sparsity_config: found format \"sparse-24-bitmask\", expected {} or "
        "format \"dense\": sparse weights are not implemented"},
@@ -195,7 +207,7 @@ TEST_F(Rules, IgnoredModulesAreKeptAndTheRestDeclared) {
                                                      {"kv_cache_scheme", {{"num_bits", 8}}},
                                                      {"sparsity_config", {{"format", "dense"}}},
                                                      {"transform_config", Json::object()},
-                                                     {"quantization_status", "compressed"},
+                                                     {"quantization_status", "frozen"},
                                                      {"global_compression_ratio", 1.5},
                                                      {"version", "0.19.0"}});
   ASSERT_EQ(declared.scopes.size(), 2u);
@@ -294,8 +306,8 @@ TEST_F(Rules, PlainWeightsAreNotQuantizedHereAndKeptInACheckpoint) {
   EXPECT_EQ(driver.plan(layer).work.verdict, uint32_t{LS_VERDICT_KEEP});
   layer.tensor("weight_scale", LS_DTYPE_F32, {4, 1}, std::vector<float>(4, 1.0f));
   EXPECT_EQ(refusal([&] { driver.plan(layer); }),
-            "weight is plain beside its scale: blocks.0.linear.weight: found F32, expected codes, "
-            "as quantization_status compressed declares");
+            "weight is plain beside its scale: blocks.0.linear.weight: found F32, expected codes: "
+            "weights that are rounded while running are not read");
 }
 
 TEST_F(Rules, WithoutGroupsQuantizedWeightsAreNotRead) {

@@ -177,6 +177,8 @@ void set_weights(const std::string& key, const Json& group, const std::string& f
   const auto declared = read_format(format_key, name);
   out.format = declared ? *declared : inferred(weights, !input.is_null());
   if (name == "naive-quantized") out.format = weights.is_float ? Format::floats : Format::integers;
+  const bool older_mxfp8 = out.format == Format::floats && weights.is_e8m0;
+  if (older_mxfp8) out.format = Format::mxfp8;
   out.strategy = weights.strategy;
   out.bits = weights.bits;
   out.symmetric = weights.symmetric;
