@@ -9,9 +9,21 @@ namespace {
 
 bool is_regex(std::string_view target) { return target.starts_with("re:"); }
 
+/// Patterns are the host's business, so that every plugin reads them alike.
 bool names(const std::string& target, std::string_view module) {
   if (!is_regex(target)) return target == module;
-  return sdk::detail::pattern_matches(LS_STYLE_REGEX, "^(?:" + target.substr(3) + ")", module);
+  if (sdk::host().match == nullptr) {
+    sdk::fail(LS_UNSUPPORTED,
+              "pattern rejected: found \"" + target + "\", expected plain names from this host");
+  }
+  const std::string anchored = "^(?:" + target.substr(3) + ")";
+  const int32_t answer =
+      sdk::host().match(LS_STYLE_REGEX, anchored.c_str(), std::string(module).c_str());
+  if (answer < 0) {
+    sdk::fail(-answer,
+              "pattern rejected: found \"" + target + "\", expected an RE2 expression after re:");
+  }
+  return answer != 0;
 }
 
 /// By the module's name inside the component, or with the component in front.
@@ -59,6 +71,10 @@ Config configure(const sdk::Values& values) {
   }
   if (const Json kv = tree(values, "kv_cache_scheme"); !kv.is_null()) out.kv_cache = kv.dump();
   out.ignored = values.texts("ignore");
+  for (const std::string& one : out.ignored) names(one, "");  // patterns that aren't any
+  for (const Scheme& scheme : out.schemes) {
+    for (const std::string& one : scheme.targets) names(one, "");
+  }
   out.ignored_layers = values.texts("ignored_layers");
   out.serialized = values.boolean("is_checkpoint_compressed_tensors_serialized");
   return out;

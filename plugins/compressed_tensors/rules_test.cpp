@@ -272,6 +272,15 @@ TEST_F(Rules, PatternsBeginAtTheNamesStartOrAtTheComponents) {
   }
 }
 
+TEST_F(Rules, PatternsMustCompile) {
+  Json groups = one_group(channel8());
+  groups["group_0"]["targets"] = {"re:(to_q"};
+  const std::string text =
+      "pattern rejected: found \"re:(to_q\", expected an RE2 expression after re:";
+  EXPECT_EQ(refusal_of(groups), text);
+  EXPECT_EQ(refusal_of(one_group(channel8()), {{"ignore", {"re:(to_q"}}}), text);
+}
+
 TEST_F(Rules, PartsOfDifferentSchemesAreTreatedApart) {
   driver.configure({{"config_groups", three_groups()}});
   TestLayer fused = int8_layer(4, 32, 4, "blocks.0.to_out");
