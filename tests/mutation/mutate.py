@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Finds the places of the fixed mutation operators in C++ sources and writes copies that hold all
-mutants behind a run-time switch (README.md beside this says which operators, and why so).
+mutants behind a run-time switch (run.py --help says which operators).
 
 Needs Debian's python3-clang-14.
 """
