@@ -10,42 +10,51 @@ namespace {
 constexpr uint64_t kScratchNbytes = 512u << 20;  // at most
 constexpr uint64_t kPanelRows = 64;              // at least, and a multiple of it
 
-}  // namespace
-
-uint64_t DecodedLayer::scratch_nbytes() const {
-  const uint64_t least = std::min(w_.n, kPanelRows) * w_.k * sizeof(float);
-  return std::max(std::min(w_.n * w_.k * 2, kScratchNbytes), least);
+uint64_t scratch_nbytes(uint64_t n, uint64_t k) {
+  const uint64_t least = std::min(n, kPanelRows) * k * sizeof(float);
+  return std::max(std::min(n * k * 2, kScratchNbytes), least);
 }
 
-uint64_t DecodedLayer::workspace_nbytes(uint64_t m) const {
+}  // namespace
+
+uint64_t decoded_nbytes(uint64_t n, uint64_t k, uint64_t m) {
   Cutter cutter(nullptr);
-  cutter.take<char>(scratch_nbytes());
-  Room::take(cutter, m, w_.n);
+  cutter.take<char>(scratch_nbytes(n, k));
+  Room::take(cutter, m, n);
   return cutter.used();
 }
 
-void DecodedLayer::run(const ls_apply& call) const {
+void run_decoded(uint64_t n, uint64_t k, const DecodeRows& decode, const ls_apply& call) {
   Cutter cutter(call.workspace);
-  auto* scratch = cutter.take<char>(scratch_nbytes());
-  const Room room = Room::take(cutter, call.m, w_.n);
-  uint64_t panel = scratch_nbytes() / (w_.k * float_nbytes(call.x_dtype));
-  if (panel < w_.n) panel = std::max(panel / kPanelRows * kPanelRows, kPanelRows);
-  for (uint64_t row = 0; row < w_.n; row += panel) {
-    const uint64_t count = std::min(panel, w_.n - row);
-    check(decode_rows(w_, row, count, scratch, call.x_dtype, stream_of(call)), "decoding weights");
+  auto* scratch = cutter.take<char>(scratch_nbytes(n, k));
+  const Room room = Room::take(cutter, call.m, n);
+  uint64_t panel = scratch_nbytes(n, k) / (k * float_nbytes(call.x_dtype));
+  if (panel < n) panel = std::max(panel / kPanelRows * kPanelRows, kPanelRows);
+  for (uint64_t row = 0; row < n; row += panel) {
+    const uint64_t count = std::min(panel, n - row);
+    check(decode(row, count, scratch, call.x_dtype, stream_of(call)), "decoding weights");
     Operands a;
     a.x_dtype = a.w_dtype = call.x_dtype;
     a.x = call.x;
     a.x_ld = call.x_stride;
     a.w = scratch;
     a.n = count;
-    a.k = w_.k;
+    a.k = k;
     if (!multiply(a, call, row, room)) {
       sdk::fail(LS_UNSUPPORTED, "product on CUDA: found no algorithm of cublasLt for m " +
                                     std::to_string(call.m) + ", n " + std::to_string(count) +
-                                    ", k " + std::to_string(w_.k));
+                                    ", k " + std::to_string(k));
     }
   }
+}
+
+void DecodedLayer::run(const ls_apply& call) const {
+  run_decoded(
+      w_.n, w_.k,
+      [this](uint64_t begin, uint64_t count, void* out, uint32_t dtype, cudaStream_t stream) {
+        return decode_rows(w_, begin, count, out, dtype, stream);
+      },
+      call);
 }
 
 void DecodedLayer::gather(const ls_apply& call) const {

@@ -3,24 +3,32 @@
 // value; wider activations take it in panels of rows.
 #pragma once
 
+#include <functional>
+
 #include "common/cuda/decode.hpp"
 #include "common/cuda/multiply.hpp"
 
 namespace loadstone::common::cuda {
 
+/// Rows [begin, begin+count) of W to `out`, dense, of `dtype`.
+using DecodeRows = std::function<cudaError_t(uint64_t begin, uint64_t count, void* out,
+                                             uint32_t dtype, cudaStream_t stream)>;
+
+/// y = x·Ŵᵀ + bias with W (n, k) decoded to x's dtype, and the workspace that takes.
+void run_decoded(uint64_t n, uint64_t k, const DecodeRows& decode, const ls_apply& call);
+uint64_t decoded_nbytes(uint64_t n, uint64_t k, uint64_t m);
+
 class DecodedLayer {
  public:
   explicit DecodedLayer(const CodedMatrix& w) : w_(w) {}
 
-  uint64_t workspace_nbytes(uint64_t m) const;
+  uint64_t workspace_nbytes(uint64_t m) const { return decoded_nbytes(w_.n, w_.k, m); }
   /// y = x·Ŵᵀ + bias with W in x's dtype.
   void run(const ls_apply& call) const;
   /// y[i] = Ŵ[x[i]]: call.x is row numbers (I64).
   void gather(const ls_apply& call) const;
 
  private:
-  uint64_t scratch_nbytes() const;
-
   CodedMatrix w_;
 };
 

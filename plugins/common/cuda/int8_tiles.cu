@@ -72,15 +72,6 @@ struct Columns {
   int32_t constant[kColumns];
 };
 
-__device__ float bias_at(const Epilogue& e, int32_t column) {
-  if (e.bias == nullptr) return 0.0f;
-  if (e.bias_dtype == LS_DTYPE_F32) return static_cast<const float*>(e.bias)[column];
-  if (e.bias_dtype == LS_DTYPE_F16) {
-    return __half2float(static_cast<const __half*>(e.bias)[column]);
-  }
-  return __bfloat162float(static_cast<const __nv_bfloat16*>(e.bias)[column]);
-}
-
 __device__ void fetch(const CUtensorMap& x, const CUtensorMap& w, const Shape& s, uint32_t stages,
                       const Barriers& barriers) {
   const uint32_t rank = hopper::cluster_rank();
@@ -209,7 +200,8 @@ __device__ void multiply(const Shape& s, const Epilogue& e, uint32_t stages,
     for (int32_t c = threadIdx.x % 128; c < kColumns; c += 128) {
       const bool inside = tile.column + c < s.n;
       columns.scale[c] = inside ? e.w_scale[tile.column + c] : 0.0f;
-      columns.bias[c] = inside ? bias_at(e, tile.column + c) : 0.0f;
+      columns.bias[c] =
+          inside && e.bias != nullptr ? float_at(e.bias, e.bias_dtype, tile.column + c) : 0.0f;
       columns.constant[c] = inside && e.constants != nullptr ? e.constants[tile.column + c] : 0;
     }
     uint32_t sums[128];

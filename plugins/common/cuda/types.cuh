@@ -58,6 +58,22 @@ struct alignas(sizeof(T) * count) Pack {
   T at[count];
 };
 
+/// Value i of an array of F32, F16 or BF16.
+__device__ inline float float_at(const void* at, uint32_t dtype, uint64_t i) {
+  if (dtype == LS_DTYPE_F32) return static_cast<const float*>(at)[i];
+  if (dtype == LS_DTYPE_F16) return __half2float(static_cast<const __half*>(at)[i]);
+  return __bfloat162float(static_cast<const __nv_bfloat16*>(at)[i]);
+}
+__device__ inline void put_float(void* at, uint32_t dtype, uint64_t i, float v) {
+  if (dtype == LS_DTYPE_F32) {
+    static_cast<float*>(at)[i] = v;
+  } else if (dtype == LS_DTYPE_F16) {
+    static_cast<__half*>(at)[i] = __float2half_rn(v);
+  } else {
+    static_cast<__nv_bfloat16*>(at)[i] = __float2bfloat16_rn(v);
+  }
+}
+
 /// Runs body with a value of the float type of LS_DTYPE_F32, F16 or BF16.
 template <typename Body>
 inline cudaError_t with_float(uint32_t dtype, const Body& body) {

@@ -11,6 +11,7 @@
 #include "common/cuda/int8_tiles.hpp"
 #include "common/cuda/lt.hpp"
 #include "common/cuda/mx.hpp"
+#include "common/cuda/packs_layer.hpp"
 #include "common/cuda/quantize.hpp"
 #include "kernels/device.hpp"
 
@@ -114,6 +115,7 @@ class Bench {
     layer("int8", Json::object(), sm, bf16_, "bare bf16");
     layer("mxfp8", Json::object(), sm, bf16_, "bare bf16");
     layer("mxfp4", Json::object(), sm, bf16_, "bare bf16");
+    packs();
   }
 
  private:
@@ -238,6 +240,56 @@ class Bench {
         "%.2f of bare bf16's time\n",
         answer.kernel.c_str(), both, prepare, apply, name, against / both, both / bf16_);
     std::fflush(stdout);
+  }
+
+  /// 4 bits in groups of 128: a few rows, by the rate at which packed bytes are read from copies of
+  /// the weight that the L2 cache can't hold together; all rows, against the bf16 product.
+  void packs() {
+    int_packs::Matrix w;
+    w.n = s_.n;
+    w.k = s_.k;
+    w.group_size = 128;
+    w.groups = w.k / w.group_size;
+    const uint64_t words = w.n * w.k / 8, zeros = w.groups * w.n / 8, scales = w.groups * w.n;
+    const uint64_t nbytes = (words + zeros) * 4 + scales * 2;
+    const uint64_t copies = (uint64_t{160} << 20) / nbytes + 1;
+    Random random(5);
+    std::vector<uint32_t> host(words);
+    for (uint32_t& one : host) one = random.bits() << 16 ^ random.bits() >> 3;
+    std::vector<Memory> weights;
+    for (uint64_t i = 0; i < copies; ++i) weights.emplace_back(host);
+    const Memory all_zeros(std::vector<uint32_t>(zeros, 0x88888888u));
+    const Memory all_scales(std::vector<uint16_t>(scales, 0x2400));
+    w.qzeros = all_zeros.at<uint32_t>();
+    w.scales = all_scales.at();
+    const auto run = [&](uint64_t m) {
+      ls_apply call = sdk::make<ls_apply>();
+      call.m = m;
+      call.x = x_.at();
+      call.y = y_.at();
+      call.bias = bias_.at();
+      call.x_dtype = call.y_dtype = call.bias_dtype = LS_DTYPE_BF16;
+      call.x_stride = s_.k;
+      call.y_stride = s_.n;
+      const Memory workspace(cuda::PacksLayer(w).workspace_nbytes(m));
+      call.workspace = workspace.at();
+      uint64_t turn = 0;
+      return time_of([&] {
+        w.qweight = weights[turn++ % copies].at<uint32_t>();
+        cuda::PacksLayer(w).run(call);
+      });
+    };
+    for (const uint64_t m : {1, 4, 8, 16}) {
+      const double us = run(m);
+      std::printf("  4-bit words, M %-30lu %8.1f us %7.0f GB/s of packed bytes\n", m, us,
+                  static_cast<double>(nbytes) / us * 1e-3);
+    }
+    line("4-bit words, decoded, + bias", run(s_.m));
+    w.qweight = weights[0].at<uint32_t>();
+    const double us =
+        time_of([&] { check(cuda::decode_packs(w, 0, w.n, w_.at(), LS_DTYPE_BF16, nullptr)); });
+    std::printf("  %-44s %8.1f us %7.0f GB/s\n", "decode 4-bit words to bf16 (of output bytes)", us,
+                static_cast<double>(s_.n * s_.k * 2) / us * 1e-3);
   }
 
   static Memory random_tensor(const Answer& answer, size_t index) {
