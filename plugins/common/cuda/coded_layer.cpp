@@ -65,6 +65,7 @@ void CodedLayer::run_simt(const ls_apply& call, const CodedSegment& segment,
     product.bias =
         static_cast<const char*>(call.bias) + segment.begin * float_nbytes(call.bias_dtype);
   }
+  if (w_.constants != nullptr) product.constants = w_.constants + segment.begin;
   product.y = static_cast<char*>(call.y) + segment.begin * float_nbytes(call.y_dtype);
   product.stream = stream_of(call);
   check(rows_product(product), "product");
@@ -75,11 +76,11 @@ void CodedLayer::run(const ls_apply& call, const CodedSegment* segments, uint64_
   auto* room_for_scales = cutter.take<float>(w_.n * groups());
   const auto* stored = static_cast<const float*>(w_.scales);
   // One scale a row lies as products read it; others are spread over their rows.
-  const bool a_row = group_ == 0 && w_.map.height == 1 && w_.map.count == 1;
+  const bool a_row =
+      group_ == 0 && w_.map.height == 1 && w_.map.count == 1 && w_.scale_kind == ScaleKind::f32;
   const auto row_scales = [&] {
     if (a_row) return stored;
-    check(expand_scales(stored, w_.map, groups(), room_for_scales, w_.n, stream_of(call)),
-          "spreading scales");
+    check(expand_scales(w_, groups(), room_for_scales, stream_of(call)), "spreading scales");
     return static_cast<const float*>(room_for_scales);
   };
   const bool blocks = group_ != 0 && on_tensor_cores();
@@ -101,6 +102,7 @@ void CodedLayer::run(const ls_apply& call, const CodedSegment* segments, uint64_
       a.w_scale = blocks ? w_scales : w_scales + segment.begin;
       a.n = segment.count;
       a.k = w_.k;
+      if (w_.constants != nullptr) a.constants = w_.constants + segment.begin;
       done = multiply(a, call, segment.begin, room);
     }
     if (!done) run_simt(call, segment, blocks ? row_scales() : w_scales);

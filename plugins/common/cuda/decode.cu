@@ -34,7 +34,8 @@ __device__ float scale_value(const CodedMatrix& w, uint64_t index) {
   if (w.scale_kind == ScaleKind::e8m0) {
     return e8m0_value(static_cast<const uint8_t*>(w.scales)[index]);
   }
-  return static_cast<const float*>(w.scales)[index];
+  const uint64_t stride = w.scale_kind == ScaleKind::f32_in_i64 ? 2 : 1;
+  return static_cast<const float*>(w.scales)[index * stride];
 }
 
 template <CodeKind K>
@@ -134,11 +135,11 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    expand_kernel(const float* scales, const __grid_constant__ ScaleMap map, uint64_t columns,
-                  float* out, uint64_t total) {
+    expand_kernel(const __grid_constant__ CodedMatrix w, uint64_t columns, float* out,
+                  uint64_t total) {
   const uint64_t i = blockIdx.x * uint64_t{kThreads} + threadIdx.x;
   if (i >= total) return;
-  out[i] = scales[map.scale_row(i / columns) * columns + i % columns];
+  out[i] = scale_value(w, w.map.scale_row(i / columns) * columns + i % columns);
 }
 
 template <typename Body>
@@ -196,12 +197,11 @@ cudaError_t gather_rows(const CodedMatrix& w, const int64_t* ids, uint64_t id_st
   });
 }
 
-cudaError_t expand_scales(const float* scales, const ScaleMap& map, uint64_t columns, float* out,
-                          uint64_t n, cudaStream_t stream) {
-  const uint64_t total = n * columns;
+cudaError_t expand_scales(const CodedMatrix& w, uint64_t columns, float* out, cudaStream_t stream) {
+  const uint64_t total = w.n * columns;
   if (total == 0) return cudaSuccess;
   expand_kernel<<<static_cast<unsigned>((total + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
-      scales, map, columns, out, total);
+      w, columns, out, total);
   return cudaGetLastError();
 }
 

@@ -9,7 +9,7 @@
 namespace loadstone::common::cuda {
 
 enum class CodeKind { e4m3, e5m2, int8, e2m1 };  // e2m1: two a byte, even column low
-enum class ScaleKind { f32, e8m0 };
+enum class ScaleKind { f32, e8m0, f32_in_i64 };
 
 /// W of k columns: a row is k codes (k/2 bytes of e2m1). The scale of row r and column c is
 /// scales[map.scale_row(r)·scale_columns + c / scale_width].
@@ -20,6 +20,7 @@ struct CodedMatrix {
   const void* scales = nullptr;
   uint64_t n = 0, k = 0, scale_columns = 1, scale_width = 0;
   ScaleMap map;
+  const int32_t* constants = nullptr;  // int8: of rows, added to sums
 
   LOADSTONE_ON_BOTH uint64_t row_nbytes() const { return kind == CodeKind::e2m1 ? k / 2 : k; }
 };
@@ -33,8 +34,8 @@ cudaError_t gather_rows(const CodedMatrix& w, const int64_t* ids, uint64_t id_st
                         uint64_t count, void* out, uint64_t stride, uint32_t dtype,
                         cudaStream_t stream);
 
-/// out[r·columns + c] = scales[map.scale_row(r)·columns + c], rows [0, n).
-cudaError_t expand_scales(const float* scales, const ScaleMap& map, uint64_t columns, float* out,
-                          uint64_t n, cudaStream_t stream);
+/// out[r·columns + c] = scales[map.scale_row(r)·columns + c], rows [0, n); of f32_in_i64 the low
+/// halves.
+cudaError_t expand_scales(const CodedMatrix& w, uint64_t columns, float* out, cudaStream_t stream);
 
 }  // namespace loadstone::common::cuda

@@ -19,7 +19,11 @@ __global__ void __launch_bounds__(kThreads) finish_kernel(const Finish c) {
   Pack<Y, V> out;
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    float value = static_cast<float>(sums.at[v]);
+    Sum sum = sums.at[v];
+    if constexpr (Sum(0.5f) == Sum{}) {  // integers
+      if (c.constants != nullptr) sum += c.constants[j + v];
+    }
+    float value = static_cast<float>(sum);
     if (c.w_scale != nullptr) value *= c.w_scale[j + v];
     value *= x_scale;
     if (c.bias != nullptr) value += to_float(static_cast<const B*>(c.bias)[j + v]);

@@ -7,7 +7,7 @@
 
 namespace loadstone::common::cuda {
 
-/// y[i][j] = x_scale[i]·(w_scale[j]·sums[i][j]) + bias[j], rounded once. `sums` dense (m, n), exact
+/// y[i][j] = x_scale[i]·(w_scale[j]·(sums[i][j] + constants[j])) + bias[j], rounded once. `sums` dense (m, n), exact
 /// int32 or float32; scales and bias may be null. y and bias: F32, F16 or BF16.
 struct Finish {
   const void* sums;
@@ -18,6 +18,7 @@ struct Finish {
   uint64_t m, n, y_stride;
   void* y;
   cudaStream_t stream;
+  const int32_t* constants;  // of integer sums; or null
 };
 cudaError_t finish_sums(const Finish& call);
 

@@ -66,6 +66,7 @@ bool in_tiles(const Operands& a, const ls_apply& call, void* y, const void* bias
   tiles.w = a.w;
   tiles.x_scale = a.x_scale;
   tiles.w_scale = a.w_scale;
+  tiles.constants = a.constants;
   tiles.bias = bias;
   tiles.bias_dtype = call.bias_dtype;
   tiles.y_dtype = call.y_dtype;
@@ -101,6 +102,7 @@ bool through_sums(const Operands& a, const ls_apply& call, void* y, const void* 
     finish.integers = integers;
     finish.x_scale = a.x_scale == nullptr ? nullptr : a.x_scale + row;
     finish.w_scale = a.w_scale;
+    finish.constants = a.constants;
     finish.bias = bias;
     finish.bias_dtype = call.bias_dtype;
     finish.y_dtype = call.y_dtype;

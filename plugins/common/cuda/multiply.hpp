@@ -20,6 +20,7 @@ struct Operands {
   const void* w = nullptr;
   const float *x_scale = nullptr, *w_scale = nullptr;
   uint64_t n = 0, k = 0;
+  const int32_t* constants = nullptr;  // I8: added to each output's sum
 };
 
 /// Buffers of one call.

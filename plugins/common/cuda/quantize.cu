@@ -22,6 +22,13 @@ __device__ uint32_t block_max(uint32_t value) {
 
 __device__ float at_least(float value, float bound) { return value < bound ? bound : value; }
 
+template <RowRule R>
+constexpr bool kIntegerRow = R == RowRule::int8_row || R == RowRule::int4_row;
+template <RowRule R>
+constexpr bool kIntegerFixed = R == RowRule::int8_fixed || R == RowRule::int8_affine;
+template <RowRule R>
+constexpr bool kInteger = kIntegerRow<R> || kIntegerFixed<R>;
+
 /// x / divisor, rounded once, in a third of a division's instructions: `inverse` is 1/divisor,
 /// rounded, and the second of two corrections lands on the quotient (Markstein). Remainders that
 /// leave float32's range belong to quotients whose code is 0.
@@ -47,20 +54,26 @@ __device__ uint32_t int8_four(int a, int b, int c, int d) {
 /// One row's codes: what is decided once a row, and the code of a value.
 template <RowRule R>
 struct Coder {
-  float scale = 0, factor = 0;
+  float scale = 0, factor = 0, shift = 0;
   bool divides = false;
   double wide = 0;
 
-  __device__ Coder(float amax, float given) {
+  __device__ Coder(float amax, float given, float offset) {
     const bool finite = is_finite(amax);
     if constexpr (R == RowRule::fp8_row) {
       scale = finite ? at_least(amax / 448.0f, kLeastScale) : not_a_number();
       factor = 1.0f / scale;
-    } else if constexpr (R == RowRule::int8_row) {
-      scale = finite ? amax / 127.0f : not_a_number();
-      factor = !finite || amax == 0.0f ? 0.0f : 127.0f / amax;
+    } else if constexpr (kIntegerRow<R>) {
+      constexpr float kTop = R == RowRule::int4_row ? 7.0f : 127.0f;
+      scale = finite ? amax / kTop : not_a_number();
+      factor = !finite || amax == 0.0f ? 0.0f : kTop / amax;
       // Magnitudes under 4e-37 lie outside the contract; float64 holds the factor.
-      if (!is_finite(factor)) wide = 127.0 / static_cast<double>(amax);
+      if (!is_finite(factor)) wide = static_cast<double>(kTop) / static_cast<double>(amax);
+    } else if constexpr (kIntegerFixed<R>) {
+      const bool affine = R == RowRule::int8_affine;
+      factor = affine ? 1.0f / given : given;
+      shift = offset;
+      scale = !finite ? not_a_number() : affine ? 1.0f : given;
     } else {
       const bool tensor = R == RowRule::fp8_tensor;
       const float whole = given / 448.0f;
@@ -79,11 +92,13 @@ struct Coder {
     return divides ? x / factor : x * factor;
   }
   __device__ int integer(float x) const {
+    if constexpr (R == RowRule::int8_fixed) return __float2int_rn(x / factor);
+    if constexpr (R == RowRule::int8_affine) return __float2int_rn(x * factor + shift);
     return wide != 0 ? static_cast<int>(rint(static_cast<double>(x) * wide))
                      : __float2int_rn(x * factor);
   }
   __device__ uint8_t operator()(float x) const {
-    if constexpr (R == RowRule::int8_row) {
+    if constexpr (kInteger<R>) {
       return static_cast<uint8_t>(static_cast<int8_t>(max(-128, min(127, integer(x)))));
     } else {
       return e4m3_code(of(x));
@@ -92,7 +107,7 @@ struct Coder {
   /// kVector codes, first lowest.
   __device__ uint2 operator()(const float* x) const {
     static_assert(kVector == 8);
-    if constexpr (R == RowRule::int8_row) {
+    if constexpr (kInteger<R>) {
       return make_uint2(int8_four(integer(x[0]), integer(x[1]), integer(x[2]), integer(x[3])),
                         int8_four(integer(x[4]), integer(x[5]), integer(x[6]), integer(x[7])));
     } else {
@@ -118,8 +133,9 @@ struct GroupCoder {
 };
 
 template <RowRule R>
-__device__ Coder<R> row_coder(uint32_t top, const float* given, float* scale) {
-  const Coder<R> coder(__uint_as_float(top), given != nullptr ? *given : 0.0f);
+__device__ Coder<R> row_coder(uint32_t top, const float* given, const float* offset, float* scale) {
+  const Coder<R> coder(__uint_as_float(top), given != nullptr ? *given : 0.0f,
+                       offset != nullptr ? *offset : 0.0f);
   if (threadIdx.x == 0) *scale = coder.scale;
   return coder;
 }
@@ -144,7 +160,7 @@ __device__ uint2 codes_of(const Pack<T, kVector>& pack, const C& coder) {
 template <typename T, RowRule R, int NV>
 __global__ void __launch_bounds__(kMostThreads)
     rows_in_registers(const T* x, uint64_t stride, int k, uint8_t* codes, float* scales,
-                      const float* given) {
+                      const float* given, const float* offset, const float*) {
   const uint64_t row = blockIdx.x;
   const auto* from = reinterpret_cast<const Pack<T, kVector>*>(x + row * stride);
   auto* to = reinterpret_cast<uint2*>(codes + row * static_cast<uint64_t>(k));
@@ -160,7 +176,7 @@ __global__ void __launch_bounds__(kMostThreads)
   for (int i = 0; i < NV; ++i) {
     if (i * threads + static_cast<int>(threadIdx.x) < count) top = max(top, largest(held[i]));
   }
-  const Coder<R> coder = row_coder<R>(block_max(top), given, scales + row);
+  const Coder<R> coder = row_coder<R>(block_max(top), given, offset, scales + row);
 #pragma unroll
   for (int i = 0; i < NV; ++i) {
     const int at = i * threads + static_cast<int>(threadIdx.x);
@@ -172,17 +188,20 @@ __global__ void __launch_bounds__(kMostThreads)
 template <typename T, RowRule R>
 __global__ void __launch_bounds__(kThreads)
     rows_read_twice(const T* x, uint64_t stride, int k, uint8_t* codes, float* scales,
-                    const float* given) {
+                    const float* given, const float* offset, const float* mul) {
   const uint64_t row = blockIdx.x;
   const T* from = x + row * stride;
   uint8_t* to = codes + row * static_cast<uint64_t>(k);
+  const auto value = [&](int i) {
+    const float own = to_float(from[i]);
+    return mul == nullptr ? own : to_float(from_float<T>(own * mul[i]));
+  };
   uint32_t top = 0;
   for (int i = static_cast<int>(threadIdx.x); i < k; i += kThreads) {
-    top = max(top, magnitude(to_float(from[i])));
+    top = max(top, magnitude(value(i)));
   }
-  const Coder<R> coder = row_coder<R>(block_max(top), given, scales + row);
-  for (int i = static_cast<int>(threadIdx.x); i < k; i += kThreads)
-    to[i] = coder(to_float(from[i]));
+  const Coder<R> coder = row_coder<R>(block_max(top), given, offset, scales + row);
+  for (int i = static_cast<int>(threadIdx.x); i < k; i += kThreads) to[i] = coder(value(i));
 }
 
 template <typename T>
@@ -263,12 +282,13 @@ cudaError_t launch_rows(const RowsCall& c) {
   const auto grid = static_cast<unsigned>(c.m);
   const int k = static_cast<int>(c.k);
   const auto run = [&](auto kernel, unsigned threads) {
-    kernel<<<grid, threads, 0, c.stream>>>(x, c.stride, k, c.codes, c.scales, c.given);
+    kernel<<<grid, threads, 0, c.stream>>>(x, c.stride, k, c.codes, c.scales, c.given, c.offset,
+                                           c.mul);
     return cudaGetLastError();
   };
   constexpr uint64_t kMostPacks = 4;
   const uint64_t packs = c.k / kVector;
-  if (!is_packed<T>(c) || packs > kMostThreads * kMostPacks) {
+  if (c.mul != nullptr || !is_packed<T>(c) || packs > kMostThreads * kMostPacks) {
     return run(rows_read_twice<T, R>, kThreads);
   }
   unsigned threads = 128;
@@ -298,6 +318,12 @@ cudaError_t quantize_rows(RowRule rule, const RowsCall& call) {
         return launch_rows<T, RowRule::fp8_tensor>(call);
       case RowRule::fp8_fixed:
         return launch_rows<T, RowRule::fp8_fixed>(call);
+      case RowRule::int4_row:
+        return launch_rows<T, RowRule::int4_row>(call);
+      case RowRule::int8_fixed:
+        return launch_rows<T, RowRule::int8_fixed>(call);
+      case RowRule::int8_affine:
+        return launch_rows<T, RowRule::int8_affine>(call);
       default:
         return launch_rows<T, RowRule::int8_row>(call);
     }

@@ -9,10 +9,13 @@
 namespace loadstone::common::cuda {
 
 enum class RowRule {
-  fp8_row,     // s = max(a/448, least); x/s
-  fp8_tensor,  // s = a/448 of the whole tensor's `given` = a; x·(1/s)
-  fp8_fixed,   // s = `given`; x·(1/s)
-  int8_row,    // s = a/127; x·(127/a)
+  fp8_row,      // s = max(a/448, least); x/s
+  fp8_tensor,   // s = a/448 of the whole tensor's `given` = a; x·(1/s)
+  fp8_fixed,    // s = `given`; x·(1/s)
+  int8_row,     // s = a/127; x·(127/a)
+  int4_row,     // s = a/7; x·(7/a): int8 codes of -7 to 7
+  int8_fixed,   // s = `given`; x/s
+  int8_affine,  // x·(1/`given`) + `offset`; s = 1, for the weight's scales hold it
 };
 
 /// `m` rows of `k` floats of `dtype` (LS_DTYPE_F32, F16, BF16), `stride` elements apart, to dense
@@ -26,6 +29,8 @@ struct RowsCall {
   float* scales;
   const float* given;
   cudaStream_t stream;
+  const float* offset = nullptr;  // int8_affine: on the device
+  const float* mul = nullptr;     // k factors on the device: x·mul, rounded to x's dtype, first
 };
 cudaError_t quantize_rows(RowRule rule, const RowsCall& call);
 

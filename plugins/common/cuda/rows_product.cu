@@ -10,18 +10,21 @@ constexpr int kEach = 4;    // rows of each a thread
 
 struct LoadI8 {
   using Sum = int;
+  static constexpr bool kInteger = true;
   __device__ static int value(const void* at, uint64_t i) {
     return static_cast<const int8_t*>(at)[i];
   }
 };
 struct LoadE4m3 {
   using Sum = float;
+  static constexpr bool kInteger = false;
   __device__ static float value(const void* at, uint64_t i) {
     return e4m3_value(static_cast<const uint8_t*>(at)[i]);
   }
 };
 struct LoadE5m2 {
   using Sum = float;
+  static constexpr bool kInteger = false;
   __device__ static float value(const void* at, uint64_t i) {
     return e5m2_value(static_cast<const uint8_t*>(at)[i]);
   }
@@ -82,7 +85,11 @@ __global__ void __launch_bounds__(256) product_kernel(const __grid_constant__ Ro
         if (r >= c.m || n >= c.n) continue;
         const float x_scale = c.x_scale[g * c.m + r];
         const float w_scale = c.w_scale[n * c.w_groups + g];
-        const float own = static_cast<float>(sum[i][j]);
+        Sum whole = sum[i][j];
+        if constexpr (X::kInteger) {
+          if (c.constants != nullptr) whole += c.constants[n];
+        }
+        const float own = static_cast<float>(whole);
         total[i][j] += c.group >= c.k ? x_scale * (w_scale * own) : own * (x_scale * w_scale);
       }
     }

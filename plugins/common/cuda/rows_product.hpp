@@ -10,7 +10,7 @@
 namespace loadstone::common::cuda {
 
 /// y[i][j] = Σ_g (Σ_{k∈g} x·w)·(x_scale[g·m + i]·w_scale[j·w_groups + g]) + bias[j], one group:
-/// x_scale[i]·(w_scale[j]·Σ x·w) + bias[j]. x (m, k) and W (n, k) dense codes: both I8 (exact
+/// x_scale[i]·(w_scale[j]·(Σ x·w + constants[j])) + bias[j]. x (m, k) and W (n, k) dense codes: both I8 (exact
 /// sums), or F8_E4M3 with F8_E4M3 or F8_E5M2. y and bias F32, F16 or BF16.
 struct RowsProduct {
   uint32_t x_dtype, w_dtype, y_dtype, bias_dtype;
@@ -20,6 +20,7 @@ struct RowsProduct {
   const void* bias;  // or null
   void* y;
   cudaStream_t stream;
+  const int32_t* constants;  // one group of I8; or null
 };
 cudaError_t rows_product(const RowsProduct& call);
 

@@ -10,6 +10,10 @@
 
 #include "common/mx/method.hpp"
 #include "common/scaled/bound.hpp"
+#if defined(LOADSTONE_CUDA)
+#include "common/cuda/either.hpp"
+#include "common/scaled/device.hpp"
+#endif
 
 namespace loadstone::common::dialect {
 
@@ -32,17 +36,23 @@ inline scaled::Form form_of(const Reader& reader, const sdk::Layer& layer) {
 }
 
 /// False, with the verdict, where the layer doesn't fit.
-inline bool plan_reader(const Reader& reader, const sdk::Layer& layer, sdk::Plan& out,
+inline bool plan_reader(const Reader& reader, const sdk::Layer& layer,
+                        [[maybe_unused]] const sdk::Target& target, sdk::Plan& out,
                         NoForm& instead) {
-  if (const auto* own = as_mx(reader)) {
-    const auto form = mx::find_form(*own, layer, instead);
-    if (!form || !mx::agree_on_mul(*form, out, instead)) return false;
-    mx::plan(*own, *form, layer, out);
-    return true;
-  }
-  const auto form = scaled::find_form(std::get<scaled::Spec>(reader), layer, instead);
+  if (const auto* own = as_mx(reader)) return mx::plan_layer(*own, layer, target, out, instead);
+  auto form = scaled::find_form(std::get<scaled::Spec>(reader), layer, instead);
   if (!form || !scaled::agree_on_input(*form, out, instead)) return false;
+#if defined(LOADSTONE_CUDA)
+  scaled::Form there = *form;
+  if (target.cuda() && !scaled::fit_device(target, there, instead)) return false;
+#endif
   scaled::plan(*form, layer, out);
+#if defined(LOADSTONE_CUDA)
+  if (target.cuda() && !form->decodes) {
+    out.quantize(scaled::device_kernel_name(there, layer));
+    out.reason(scaled::device_reason(there));
+  }
+#endif
   return true;
 }
 
@@ -96,16 +106,52 @@ class Bound {
   std::optional<scaled::Bound> scaled_;
 };
 
+#if defined(LOADSTONE_CUDA)
+class DeviceBound {
+ public:
+  DeviceBound(Reader reader, const sdk::Binding& binding) : reader_(std::move(reader)) {
+    if (const auto* own = as_mx(reader_)) {
+      mx_.emplace(*own, binding);
+      return;
+    }
+    scaled::Form form = form_of(reader_, binding.layer);
+    NoForm instead;
+    if (!scaled::fit_device(binding.target, form, instead)) {
+      sdk::fail(LS_UNSUPPORTED, instead.reason);
+    }
+    scaled_.emplace(std::move(form), binding);
+  }
+  uint32_t variant(const ls_step& step) const { return mx_ ? mx_->variant(step) : 0; }
+  void sizes(uint32_t variant, uint64_t m, ls_sizes& out) const {
+    mx_ ? mx_->sizes(variant, m, out) : scaled_->sizes(m, out);
+  }
+  void prepare(const ls_apply& call) const { mx_ ? mx_->prepare(call) : scaled_->prepare(call); }
+  void apply(const ls_apply& call) const { mx_ ? mx_->apply(call) : scaled_->apply(call); }
+
+ private:
+  Reader reader_;
+  std::optional<mx::DeviceBound> mx_;
+  std::optional<scaled::DeviceBound> scaled_;
+};
+
+using AnyBound = cuda::EitherBound<Bound, DeviceBound>;
+#else
+using AnyBound = Bound;
+#endif
+
 template <typename Dialect, typename DialectConfig>
 struct Method {
   using Config = DialectConfig;
   static constexpr bool kDecodes = true;
+#if defined(LOADSTONE_CUDA)
+  static constexpr bool kCuda = true;
+#endif
 
-  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target&,
+  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target& target,
                    sdk::Plan& out) {
     NoForm instead;
     const auto reader = Dialect::reader_of(config, layer, instead);
-    if (!reader || !plan_reader(*reader, layer, out, instead)) return instead.answer(out);
+    if (!reader || !plan_reader(*reader, layer, target, out, instead)) return instead.answer(out);
     for (uint64_t i = 0; i < layer.tensor_count(); ++i) {
       const sdk::Tensor tensor = layer.tensor(i);
       if (is_named(tensor.index, out)) continue;
@@ -119,9 +165,9 @@ struct Method {
     Session(const Config& config, const sdk::Layer& layer, const sdk::Begin& begin)
         : dialect::Session(known_reader(config, layer), layer, begin) {}
   };
-  struct Bound : dialect::Bound {
+  struct Bound : AnyBound {
     Bound(const Config& config, const sdk::Binding& binding)
-        : dialect::Bound(known_reader(config, binding.layer), binding) {}
+        : AnyBound(known_reader(config, binding.layer), binding) {}
   };
 
   static void dequantize(const Config& config, const sdk::Layer& layer, const sdk::Rows& rows) {

@@ -11,6 +11,25 @@
 
 namespace loadstone::common::mx {
 
+/// False, with the verdict, where the layer doesn't fit.
+inline bool plan_layer(const Config& config, const sdk::Layer& layer,
+                       [[maybe_unused]] const sdk::Target& target, sdk::Plan& out,
+                       NoForm& instead) {
+  const auto form = find_form(config, layer, instead);
+  if (!form || !agree_on_mul(*form, out, instead)) return false;
+#if defined(LOADSTONE_CUDA)
+  if (target.cuda() && !fit_device(config, target, *form, instead)) return false;
+#endif
+  plan(config, *form, layer, out);
+#if defined(LOADSTONE_CUDA)
+  if (target.cuda() && !form->decodes) {
+    out.quantize(device_kernel_name(config, *form));
+    out.reason("values are exact in bf16: decoded there, products in bf16");
+  }
+#endif
+  return true;
+}
+
 struct Method {
   using Config = mx::Config;
   using Session = mx::Session;
@@ -27,21 +46,10 @@ struct Method {
     return sdk::ignored_by(config.ignored_layers, layer);
   }
 
-  static void plan(const Config& config, const sdk::Layer& layer,
-                   [[maybe_unused]] const sdk::Target& target, sdk::Plan& out) {
+  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target& target,
+                   sdk::Plan& out) {
     NoForm instead;
-    const auto form = find_form(config, layer, instead);
-    if (!form || !agree_on_mul(*form, out, instead)) return instead.answer(out);
-#if defined(LOADSTONE_CUDA)
-    if (target.cuda() && !fit_device(config, target, *form, instead)) return instead.answer(out);
-#endif
-    mx::plan(config, *form, layer, out);
-#if defined(LOADSTONE_CUDA)
-    if (target.cuda() && !form->decodes) {
-      out.quantize(device_kernel_name(config, *form));
-      out.reason("values are exact in bf16: decoded there, products in bf16");
-    }
-#endif
+    if (!plan_layer(config, layer, target, out, instead)) instead.answer(out);
   }
 
   static void dequantize(const Config& config, const sdk::Layer& layer, const sdk::Rows& rows) {
