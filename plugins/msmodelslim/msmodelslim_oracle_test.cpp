@@ -1,6 +1,4 @@
-// The layer oracle's msModelSlim cases, and every checkpoint of the tool: module by module, its own
-// weights bit for bit.
-#include "common/testing/checkpoints.hpp"
+// The layer oracle's msModelSlim cases: weights, and outputs of quantized activations.
 #include "common/testing/layers.hpp"
 
 namespace loadstone::msmodelslim {
