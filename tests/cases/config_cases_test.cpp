@@ -52,6 +52,13 @@ Schemas schemas_of(const Node& file) {
         method.fields.push_back(field_of(field, value));
       }
     }
+    if (const Node* implied = node.find("implied")) {
+      for (const auto& [alias, values] : implied->entries()) {
+        for (const auto& [field, value] : values.entries()) {
+          method.implied[alias][field] = value.text();
+        }
+      }
+    }
     out.methods.push_back(std::move(method));
   }
   for (const auto& [name, reason] : file.find("refused")->entries()) {

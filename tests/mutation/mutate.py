@@ -126,6 +126,8 @@ class File:
     def boundary(self, children, sign, line):
         """a < b becomes less<17>(a, b), which is a <= b under mutant 17."""
         begin, end = children[0].extent.start.offset, children[1].extent.end.offset
+        if self.text(begin, end).strip() == sign:  # a < that C++ makes of <=>: no operands here
+            return
         middle = self.text(children[0].extent.end.offset, children[1].extent.start.offset)
         number = self.first + len(self.mutants)
         self.add('off by one', begin, end, f'::mutation::{COMPARISONS[sign][0]}<{number}>(', ')',
