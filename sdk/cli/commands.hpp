@@ -15,6 +15,7 @@ Result<int> run(const PluginsListOptions& options);
 Result<int> run(const PluginsCheckOptions& options);
 Result<int> run(const ConfigCheckOptions& options);
 Result<int> run(const GenerateOptions& options);
+Result<int> run(const BenchOptions& options);
 Result<int> run(const CompareOptions& options);
 
 /// Prints to stdout. Errors: io when nobody reads it.

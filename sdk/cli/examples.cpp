@@ -6,7 +6,7 @@
 namespace loadstone::cli {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kExamples{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 12> kExamples{{
     {"",
      "  loadstone inspect examples/models/emoji\n"
      "  loadstone plan examples/models/emoji --quantization fp8 --layers\n"
@@ -44,6 +44,9 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kExample
      "      --num-inference-steps 20 --seed 7 --output cat.png\n"
      "  loadstone generate --config pipeline.yaml --prompt \"a cat\" --negative-prompt \" \" \\\n"
      "      --true-cfg-scale 4 --output cat.png\n"},
+    {"bench",
+     "  loadstone bench examples/models/emoji --width 128 --height 128\n"
+     "  loadstone bench --config pipeline.yaml --compute bf16 --output figures.json\n"},
     {"compare",
      "  loadstone compare --model examples/models/emoji --candidate-quantization fp8 \\\n"
      "      --width 128 --height 128 --num-inference-steps 20 --negative-prompt \" \" \\\n"

@@ -132,8 +132,17 @@ struct CompareOptions {
 struct PrintText {
   std::string text;
 };
-using Invocation = std::variant<PrintText, InspectOptions, PlanOptions, LoadOptions,
-                                DequantizeOptions, QuantizeOptions, PluginsListOptions, PluginsCheckOptions,
-                                ConfigCheckOptions, GenerateOptions, CompareOptions>;
+struct BenchOptions {
+  CommonOptions common;
+  bool json = false;
+  std::optional<std::string> output;
+  std::string prompt = "a cup of coffee on the table";
+  uint32_t height = 1024, width = 1024, num_inference_steps = 4, rounds = 3;
+};
+
+using Invocation =
+    std::variant<PrintText, InspectOptions, PlanOptions, LoadOptions, DequantizeOptions,
+                 QuantizeOptions, PluginsListOptions, PluginsCheckOptions, ConfigCheckOptions,
+                 GenerateOptions, BenchOptions, CompareOptions>;
 
 }  // namespace loadstone::cli

@@ -39,6 +39,7 @@ struct Parser {
   PluginsCheckOptions plugins_check;
   ConfigCheckOptions config_check;
   GenerateOptions generate;
+  BenchOptions bench;
   CompareOptions compare;
   std::vector<Required> required;
   std::vector<std::pair<CLI::App*, std::function<Invocation()>>> commands;
@@ -223,6 +224,24 @@ void add_generate(Parser& p) {
       ->type_name("FILE");
   p.need(sub, "--prompt");
   p.need(sub, "--output", o.output);
+}
+
+void add_bench(Parser& p) {
+  BenchOptions& o = p.bench;
+  CLI::App* sub =
+      p.command(p.app, "bench", "Measure loading and drawing beside what the machine can do", o);
+  add_model(sub, o.common);
+  add_compute(sub, o.common);
+  add_format(sub, o.json);
+  const auto number = [sub](const char* name, uint32_t& value, const char* text) {
+    sub->add_option(name, value, text)->capture_default_str()->type_name("N");
+  };
+  sub->add_option("--prompt", o.prompt, "What to draw")->capture_default_str()->type_name("TEXT");
+  number("--height", o.height, "Pixels");
+  number("--width", o.width, "Pixels");
+  number("--num-inference-steps", o.num_inference_steps, "Denoising steps a round");
+  number("--rounds", o.rounds, "Times to load and draw");
+  sub->add_option("--output", o.output, "Write the figures as JSON")->type_name("FILE");
 }
 
 /// Flags of the reference tool that have no meaning here; given ones are noted.
@@ -453,6 +472,7 @@ Result<Invocation> parse_command_line(int argc, const char* const* argv) {
   p.app.get_formatter()->column_width(34);
   add_loading_commands(p);
   add_generate(p);
+  add_bench(p);
   add_compare(p);
   add_plugin_commands(p);
   try {

@@ -17,6 +17,7 @@ Error needs_runtime(const char* command) {
 
 }  // namespace
 
+Result<int> run(const BenchOptions&) { return needs_runtime("bench"); }
 Result<int> run(const GenerateOptions&) { return needs_runtime("generate"); }
 
 Result<compare::Outcome> compare_models(const CompareOptions&, const compare::Request&) {
