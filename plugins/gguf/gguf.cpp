@@ -103,6 +103,11 @@ struct Gguf {
       const std::string reason = "unquantized_modules entry \"" + std::string(entry) + "\"";
       return plan_decode(layer, matrix, reason, plan);
     }
+    if (config.type != nullptr && matrix.type_names() != config.type->name) {
+      return plan.unsupported("found " + matrix.type_names() +
+                              " in the file, expected floats to make " + config.type->name +
+                              " of (or that type)");
+    }
     for (size_t i = 0; i < matrix.segments.size(); ++i) add_identity(layer, matrix, i, plan);
     ls_work& work = plan.quantize(kernel_name(layer, matrix));
     work.in = matrix.in;

@@ -472,6 +472,15 @@ TEST_F(Gguf, FloatWeightsNeedWholeBlocksToo) {
             "found 40 elements a row, expected a multiple of 32 for Q8_0");
 }
 
+TEST_F(Gguf, ATypeIsForFloatsAndNoOtherBlocks) {
+  driver.configure({{"type", "Q8_0"}});
+  TestLayer layer = single(ggml::kQ4_0, 2, 64);
+  EXPECT_EQ(refusal_of(driver, layer),
+            "found Q4_0 in the file, expected floats to make Q8_0 of (or that type)");
+  TestLayer same = single(ggml::kQ8_0, 2, 64);
+  EXPECT_EQ(refusal_of(driver, same), "planned");
+}
+
 TEST_F(Gguf, AnEmptyModelNameIsRefused) {
   EXPECT_THROW(driver.configure({{"gguf_model", ""}}), Refusal);
 }
