@@ -415,5 +415,17 @@ TEST_F(AdapterFile, ThereMustBeAGenericOne) {
             "expected one");
 }
 
+TEST(Gguf, S26_AnUnknownArchitectureIsShownBesideTheKnownOnes) {
+  formats::Component file = component("", "", {tensor("blk.0.a.weight", DType::F32, {2, 2})});
+  file.gguf = true;
+  file.config = Node::of_map({{"general.architecture", Node::of_text("pig")}});
+  const auto graph = build_graph(checkpoint({file}), adapters());
+  ASSERT_TRUE(graph.ok()) << graph.error().text();
+  EXPECT_FALSE(graph->family_known);
+  EXPECT_EQ(
+      graph->notes.back(),
+      "general.architecture is \"pig\"; adapters know tensors of flux, qwen_image or lumina2");
+}
+
 }  // namespace
 }  // namespace loadstone::graph

@@ -236,6 +236,24 @@ bool variant_matches(const Variant& variant, const formats::Checkpoint& checkpoi
   return true;
 }
 
+/// What a GGUF file says it is, beside what adapters know (the tensors decide, not the word).
+void note_architectures(const formats::Checkpoint& checkpoint, const Adapters& adapters,
+                        std::vector<std::string>& notes) {
+  std::vector<std::string> known;
+  for (const Adapter& adapter : adapters.families) {
+    for (const AdapterComponent& one : adapter.components) {
+      const std::string& name = one.gguf_architecture;
+      if (!name.empty() && !contains(known, name)) known.push_back(name);
+    }
+  }
+  for (const formats::Component& component : checkpoint.components) {
+    const std::string name = text_at(component.config, "general.architecture");
+    if (!component.gguf || name.empty()) continue;
+    notes.push_back("general.architecture is " + quoted(name) + "; adapters know tensors of " +
+                    join(known));
+  }
+}
+
 }  // namespace
 
 Result<Recognition> recognise(const formats::Checkpoint& checkpoint, const Adapters& adapters) {
@@ -263,6 +281,7 @@ Result<Recognition> recognise(const formats::Checkpoint& checkpoint, const Adapt
     out.notes.push_back(
         "no adapter knows this model: layers are quantized only where a rule or a "
         "component map names them, or the checkpoint declares it");
+    note_architectures(checkpoint, adapters, out.notes);
   }
   Assigner assigner(checkpoint, *out.adapter, *generic, out);
   for (uint32_t i = 0; i < checkpoint.components.size(); ++i) {
