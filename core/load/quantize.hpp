@@ -28,13 +28,14 @@ struct QuantizeReport {
 };
 
 /// Components with newly quantized layers are written in their method's serialized form with its
-/// declaration in config.json, everything else is copied, and so are tokenizers and other small
+/// declaration in config.json (ggml's block types: as one GGUF file under the family's original
+/// names), everything else is copied, and so are tokenizers and other small
 /// files. Pickles, weights that no component reads and hidden files stay behind. Layers go through
 /// memory a few at a time.
 /// Errors: invalid_argument (the output's place, or one inside its own source), invalid_config
 /// (nothing to quantize), unsupported (two methods in one component, a method or layer without a
-/// serialized form in safetensors, a model that is no folder), and as make_plan and load. Nothing
-/// is left behind.
+/// serialized form, a family without a name adapter for GGUF, a model that is no folder), and as
+/// make_plan and load. Nothing is left behind.
 Result<QuantizeReport> quantize(std::shared_ptr<const formats::Checkpoint> checkpoint,
                                 graph::Graph graph, const config::QuantConfig& quantization,
                                 plugin::Registry& registry, const QuantizeOptions& options,
