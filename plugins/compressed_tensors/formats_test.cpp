@@ -182,6 +182,29 @@ TEST_F(Formats, FusedPartsHaveTheirOwnZeroPointsAndAreSavedAsTheyCame) {
   }
 }
 
+TEST_F(Formats, ExpertsHaveTheirOwnScalesZeroPointsAndGroups) {
+  const PackedShape shape{5, 64, 16, 3, true, true};
+  Packed given;
+  given.layer.kind = LS_KIND_GROUPED;
+  given.layer.groups = 2;
+  given.layer.out = 5;
+  for (const uint32_t expert : {0u, 1u}) {
+    given.layer.part("experts." + std::to_string(expert), 0, 5, expert);
+    add_packed(shape, expert, 20 + expert, given);
+  }
+  given.layer.show_values();
+  driver.configure({{"config_groups", scheme_of(shape)}});
+  Produced produced = driver.produce(given.layer);
+  expect_filled(produced);
+  given.layer.in = 64;
+  for (const uint32_t expert : {0u, 1u}) {
+    const auto weight = driver.dequantize(given.layer, produced, 0, 5, 64, expert);
+    const std::vector<float> wanted(given.weight.begin() + expert * 5 * 64,
+                                    given.weight.begin() + (expert + 1) * 5 * 64);
+    EXPECT_EQ(weight, wanted) << expert;
+  }
+}
+
 TEST_F(Formats, KeptLayersBecomeFloats) {
   const PackedShape shape{5, 64, 16, 4, true, true};
   Packed given = packed(shape);
