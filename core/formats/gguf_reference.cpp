@@ -118,12 +118,12 @@ Result<std::string> find_by_name(FileSystem& files, const std::string& text,
 Result<GgufReference> parse_gguf_reference(FileSystem& files, const std::string& text) {
   if (files.is_regular(text)) return GgufReference{GgufReference::Kind::file, text, ""};
   const size_t slash = text.rfind('/');
-  if (slash != std::string::npos && slash > 0 && text.ends_with(kEnding)) {
+  if (slash != std::string::npos && text.ends_with(kEnding)) {
     return GgufReference{GgufReference::Kind::in_repository, text.substr(0, slash),
                          text.substr(slash + 1)};
   }
   const size_t colon = text.rfind(':');
-  if (slash != std::string::npos && colon != std::string::npos && colon + 1 < text.size()) {
+  if (slash != std::string::npos && colon != std::string::npos) {
     return GgufReference{GgufReference::Kind::by_type, text.substr(0, colon),
                          text.substr(colon + 1)};
   }
@@ -135,6 +135,9 @@ Result<std::string> find_gguf(FileSystem& files, const std::string& text,
                               const HubEnvironment& environment) {
   LS_TRY(const GgufReference reference, parse_gguf_reference(files, text));
   if (reference.kind == GgufReference::Kind::file) return reference.place;
+  if (reference.name.empty()) {
+    return rejected(text, Code::invalid_config, "no type behind the colon", "one, such as Q4_0");
+  }
   LS_TRY(const std::string folder, folder_of(files, text, reference.place, environment));
   if (reference.kind == GgufReference::Kind::by_type) {
     return find_by_type(files, text, reference, folder);
