@@ -316,6 +316,15 @@ TEST_F(GgufFamilies, AComponentWithoutANameAdapterIsAnError) {
   EXPECT_THAT(loader_->plan(other).error().text(), HasSubstr("no name adapter for GGUF"));
 }
 
+TEST_F(GgufFamilies, AFileMayStandUnderComponentsToo) {
+  const std::string model = LOADSTONE_SOURCE_DIR "/examples/models/emoji";
+  const std::string file = written(model) + "/transformer/qwen-image-Q8_0.gguf";
+  auto config = *loader_->make_config(model);
+  config.components.push_back({"transformer", file, {}});
+  expect_equal(load(with_file(model, "transformer", file)), load(config));
+  EXPECT_GT(tensors_, 0u);
+}
+
 TEST_F(GgufFamilies, UnquantizedModulesDecodeAndMustMatch) {
   const std::string output = written(LOADSTONE_SOURCE_DIR "/examples/models/emoji");
   auto plan = loader_->plan(
