@@ -206,7 +206,14 @@ std::string run(const Node& one, const std::string& text, const Schemas& schemas
   const std::string& what = one.find("do")->text();
   if (what == "match") return outcome(matching(one, text));
   if (what == "inline") return outcome(parse_inline(text));
-  if (what == "size") return parse_yaml(text, "c.yaml").ok() ? "read" : "refused";
+  if (what == "size") {
+    const auto read = parse_yaml(text, "c.yaml");
+    return read.ok() ? "read" : read.error().text();
+  }
+  if (what == "inline-build") {
+    const auto value = parse_inline(text);
+    return value.ok() ? outcome(build_quant_config(*value, Node(), schemas)) : outcome(value);
+  }
   const bool json = one.find("from") != nullptr;
   const Result<Node> tree = json ? parse_json(text, "c.json") : parse_yaml(text, "c.yaml");
   if (!tree.ok() || what == "yaml") return outcome(tree);

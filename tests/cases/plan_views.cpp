@@ -79,6 +79,7 @@ std::string view(const plan::Plan& plan, const std::string& what) {
   if (what == "layers") return plan::layers_text(plan);
   if (what == "summary") return plan::summary_text(plan);
   if (what == "json") return plan.to_node().to_json(1) + "\n";
+  if (what == "components") return plan.to_node().find("components")->to_json() + "\n";
   if (what == "reads") return reads_of(plan);
   if (what == "memory") return memory_of(plan);
   if (what == "notes") return lines(plan.notes);
