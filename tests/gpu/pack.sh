@@ -4,7 +4,7 @@
 # Program, plugins, adapters and the shared libraries that such a machine lacks; of the reference
 # files (LOADSTONE_SHARED, default ../shared) the recorded runs and the layer oracle, where they
 # exist. LibTorch and
-# CUDA's libraries are that machine's own. Fails above 40 MiB.
+# CUDA's libraries are that machine's own. Fails above 60 MiB.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${1:?pack.sh BUILD [OUT]} out=${2:-build/gpu-pack}
@@ -43,4 +43,4 @@ if [ -d "$shared/oracles" ]; then
 fi
 mib=$(du -sm "$out" | cut -f1)
 echo "packed $out: $mib MiB"
-[ "$mib" -le 40 ] || { echo "pack.sh: more than 40 MiB" >&2; exit 1; }
+[ "$mib" -le 60 ] || { echo "pack.sh: more than 60 MiB" >&2; exit 1; }

@@ -4,7 +4,8 @@
 #   env unit emoji)
 # `kernels`: the plugins' kernels against their twins and the layer oracle, then layer rates at real
 # shapes. `quantized`: the small model with each method on the GPU against itself on the CPU.
-# `big` writes a model of true width into /dev/shm (BLOCKS of it, default 30: 20 GB).
+# `big` writes a model of true width into /dev/shm (BLOCKS of it, default 30: 20 GB) and measures
+# loading and a step of 1024x1024 with METHODS (default: null fp8 int8).
 # Status 0: all passed or skipped; 3: something failed. Without a GPU everything is skipped.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -107,15 +108,14 @@ if has big; then
     cat "$work/log"
   done
   python3 tests/gpu/bare_loop.py "$big" || failed=3
-  # What 20 more steps cost: without text, decode and the first step's preparations.
-  for count in 4 24; do
-    "$loadstone" generate "$big" --device cuda:0 --dtype bf16 --compute bf16 --prompt "a cat" \
-      --num-inference-steps $count --height 1024 --width 1024 --output "$work/big$count.png" \
-      >"$work/log$count" 2>&1 || { failed=3; cat "$work/log$count"; }
-    say "generate big, $count steps" "$(grep -oE '[0-9.]+ s: text.*' "$work/log$count")"
+  # 4,096 image tokens and about 256 of text.
+  prompt=$(printf 'a cup of coffee on the table %.0s' $(seq 36))
+  for method in ${METHODS:-null fp8 int8}; do
+    say "bench big, $method" ""
+    "$loadstone" bench "$big" --device cuda:0 --dtype bf16 --compute bf16 --prompt "$prompt" \
+      --quantization "$method" --num-inference-steps "${STEPS:-8}" --rounds "${ROUNDS:-2}" \
+      2>"$work/log" || { failed=3; tail -5 "$work/log"; }
   done
-  say "a step of 1024x1024" "$(cat "$work/log4" "$work/log24" | grep -oE 'denoise [0-9.]+' |
-    awk '{s[NR] = $2} END {printf "%.1f ms", (s[2] - s[1]) * 50}')"
   rm -rf "$big"
 fi
 exit $failed
