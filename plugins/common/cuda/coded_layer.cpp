@@ -18,6 +18,7 @@ uint32_t CodedLayer::w_dtype() const {
 }
 
 bool CodedLayer::blocks_in_order() const {
+  if (w_.scale_kind != ScaleKind::f32) return false;
   if (group_ != kBlock || w_.map.height != kBlock || w_.scale_columns % 4 != 0) return false;
   for (int i = 0; i < w_.map.count; ++i) {
     const ScaleRun& run = w_.map.runs[i];

@@ -34,7 +34,11 @@ __device__ float scale_value(const CodedMatrix& w, uint64_t index) {
   if (w.scale_kind == ScaleKind::e8m0) {
     return e8m0_value(static_cast<const uint8_t*>(w.scales)[index]);
   }
-  const uint64_t stride = w.scale_kind == ScaleKind::f32_in_i64 ? 2 : 1;
+  if (w.scale_kind == ScaleKind::bf16) {
+    return to_float(static_cast<const __nv_bfloat16*>(w.scales)[index]);
+  }
+  if (w.scale_kind == ScaleKind::f16) return to_float(static_cast<const __half*>(w.scales)[index]);
+  const uint64_t stride = w.scale_kind == ScaleKind::f32_in_i64 ? 2 : 1;  // little endian
   return static_cast<const float*>(w.scales)[index * stride];
 }
 

@@ -9,7 +9,7 @@
 namespace loadstone::common::cuda {
 
 enum class CodeKind { e4m3, e5m2, int8, e2m1 };  // e2m1: two a byte, even column low
-enum class ScaleKind { f32, e8m0, f32_in_i64 };
+enum class ScaleKind { f32, e8m0, f32_in_i64, bf16, f16 };
 
 /// W of k columns: a row is k codes (k/2 bytes of e2m1). The scale of row r and column c is
 /// scales[map.scale_row(r)·scale_columns + c / scale_width].
@@ -34,8 +34,7 @@ cudaError_t gather_rows(const CodedMatrix& w, const int64_t* ids, uint64_t id_st
                         uint64_t count, void* out, uint64_t stride, uint32_t dtype,
                         cudaStream_t stream);
 
-/// out[r·columns + c] = scales[map.scale_row(r)·columns + c], rows [0, n); of f32_in_i64 the low
-/// halves.
+/// out[r·columns + c] = scales[map.scale_row(r)·columns + c] as float32, rows [0, n).
 cudaError_t expand_scales(const CodedMatrix& w, uint64_t columns, float* out, cudaStream_t stream);
 
 }  // namespace loadstone::common::cuda

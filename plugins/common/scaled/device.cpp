@@ -1,7 +1,6 @@
 #include "common/scaled/device.hpp"
 
 #include <algorithm>
-#include <bit>
 
 #include "common/cuda/quantize.hpp"
 #include "common/cuda/target.hpp"
@@ -39,11 +38,23 @@ const T* stored_of(const Form& form, Which which, const sdk::Binding* binding) {
   return static_cast<const T*>(binding->stored.raw(form.stored_index(which)).at);
 }
 
+cuda::ScaleKind kind_of(uint32_t dtype) {
+  switch (dtype) {
+    case LS_DTYPE_I64:
+      return cuda::ScaleKind::f32_in_i64;
+    case LS_DTYPE_BF16:
+      return cuda::ScaleKind::bf16;
+    case LS_DTYPE_F16:
+      return cuda::ScaleKind::f16;
+    default:
+      return cuda::ScaleKind::f32;
+  }
+}
+
 cuda::CodedMatrix matrix_of(const Form& form, const sdk::Binding* binding) {
   cuda::CodedMatrix out;
   out.kind = form.spec.codes == Codes::int8 ? cuda::CodeKind::int8 : cuda::CodeKind::e4m3;
-  const bool bits = form.tensor(0, kScale).dtype == LS_DTYPE_I64;
-  out.scale_kind = bits ? cuda::ScaleKind::f32_in_i64 : cuda::ScaleKind::f32;
+  out.scale_kind = kind_of(form.tensor(0, kScale).dtype);
   if (binding != nullptr) out.codes = static_cast<const uint8_t*>(binding->stored.raw(0).at);
   out.scales = stored_of<void>(form, kScale, binding);
   out.constants = stored_of<int32_t>(form, kConstant, binding);
@@ -83,19 +94,8 @@ cuda::RowRule rule_of(Input input) {
 /// What no kernel does, or "".
 std::string why_unfit(const Form& form) {
   const Spec& spec = form.spec;
-  const auto& first = form.parts[0].tensors;
   if (spec.codes != Codes::int8 && spec.codes != Codes::e4m3) return "packed codes have no";
   if (form.has_zeros() || form.has(kOrder)) return "zero points and column orders have no";
-  const uint32_t scale = first[kScale]->dtype;
-  if (scale != LS_DTYPE_F32 && !(scale == LS_DTYPE_I64 && spec.scale_holds_input)) {
-    return "scales of " + dtype_name(scale) + " have no";
-  }
-  for (const Which which : {kInput, kInputOffset, kPre}) {
-    if (first[which] && first[which]->dtype != LS_DTYPE_F32) {
-      return "\"" + std::string(spec.names[which]) + "\" of " + dtype_name(first[which]->dtype) +
-             " has no";
-    }
-  }
   if (form.weight_only()) {
     if (form.has(kPre)) return "smoothed weights alone have no";
     return spec.scale_holds_input ? "weights alone of static int8 have no" : "";
@@ -146,9 +146,9 @@ DeviceBound::DeviceBound(Form form, const sdk::Binding& binding)
     : form_(std::move(form)),
       gathers_(binding.layer.kind() == LS_KIND_GATHER),
       device_(cuda::device_of(binding.stored.raw(0).at)),
-      input_scale_(stored_of<float>(form_, kInput, &binding)),
-      input_offset_(stored_of<float>(form_, kInputOffset, &binding)),
-      mul_(stored_of<float>(form_, kPre, &binding)),
+      input_scale_(factor_of(kInput, 1, binding)),
+      input_offset_(factor_of(kInputOffset, 1, binding)),
+      mul_(factor_of(kPre, form_.k, binding)),
       coded_(matrix_of(form_, &binding), group_of(form_)),
       decoded_(matrix_of(form_, &binding)) {
   if (!form_.weight_only()) set_key();
@@ -157,23 +157,44 @@ DeviceBound::DeviceBound(Form form, const sdk::Binding& binding)
 void DeviceBound::set_key() {
   std::string text = "cuda " + kernel_name(form_) + " " + std::to_string(form_.k) + " " +
                      std::to_string(group_of(form_));
-  const auto add = [&](const float* from, uint64_t count) {
-    std::vector<float> values(from == nullptr ? 0 : count);
-    if (values.empty()) return;
-    cuda::check(cudaMemcpy(values.data(), from, count * sizeof(float), cudaMemcpyDeviceToHost),
+  for (const Factor* factor : {&input_scale_, &input_offset_, &mul_}) {
+    if (factor->at == nullptr) continue;
+    const bool half = factor->kind != cuda::ScaleKind::f32;
+    std::string bytes(factor->count * (half ? 2 : 4), '\0');
+    cuda::check(cudaMemcpy(bytes.data(), factor->at, bytes.size(), cudaMemcpyDeviceToHost),
                 "reading input scales");
-    for (const float value : values) text += " " + std::to_string(std::bit_cast<uint32_t>(value));
-  };
-  add(input_scale_, 1);
-  add(input_offset_, 1);
-  add(mul_, form_.k);
+    text += (half ? " half " : " ") + bytes;
+  }
   digest(text, key_);
+}
+
+DeviceBound::Factor DeviceBound::factor_of(Which which, uint64_t count,
+                                           const sdk::Binding& binding) const {
+  if (!form_.has(which)) return {};
+  return {kind_of(form_.tensor(0, which).dtype), stored_of<void>(form_, which, &binding), count};
+}
+
+/// The factor as float32: where it is, or in `room`.
+const float* DeviceBound::widened(const Factor& factor, float* room, const ls_apply& call) const {
+  if (factor.at == nullptr || factor.kind == cuda::ScaleKind::f32) {
+    return static_cast<const float*>(factor.at);
+  }
+  cuda::CodedMatrix values;
+  values.scale_kind = factor.kind;
+  values.scales = factor.at;
+  values.n = factor.count;
+  values.map = cuda::ScaleMap::rows(factor.count);
+  cuda::check(cuda::expand_scales(values, 1, room, cuda::stream_of(call)), "widening scales");
+  return room;
 }
 
 DeviceBound::Quantized DeviceBound::cut(cuda::Cutter& cutter, uint64_t m) const {
   Quantized out{};
   out.codes = cutter.take<uint8_t>(m * form_.k);
   out.scales = cutter.take<float>(m * coded_.groups());
+  out.input_scale = cutter.take<float>(input_scale_.count);
+  out.input_offset = cutter.take<float>(input_offset_.count);
+  out.mul = cutter.take<float>(mul_.count);
   return out;
 }
 
@@ -195,11 +216,12 @@ void DeviceBound::prepare(const ls_apply& call) const {
   const cuda::OnDevice guard(device_);
   cuda::Cutter cutter(call.activation);
   const Quantized to = cut(cutter, call.m);
-  cuda::RowsCall rows{call.x_dtype, call.x,        call.m,
-                      form_.k,      call.x_stride, to.codes,
-                      to.scales,    input_scale_,  cuda::stream_of(call)};
-  rows.offset = input_offset_;
-  rows.mul = mul_;
+  cuda::RowsCall rows{
+      call.x_dtype,         call.x,   call.m,    form_.k,
+      call.x_stride,        to.codes, to.scales, widened(input_scale_, to.input_scale, call),
+      cuda::stream_of(call)};
+  rows.offset = widened(input_offset_, to.input_offset, call);
+  rows.mul = widened(mul_, to.mul, call);
   const cudaError_t status = form_.spec.input == Input::fp8_group
                                  ? cuda::quantize_groups(rows, form_.spec.block_columns)
                                  : cuda::quantize_rows(rule_of(form_.spec.input), rows);

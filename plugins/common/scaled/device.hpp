@@ -9,8 +9,8 @@
 
 namespace loadstone::common::scaled {
 
-/// False, with the verdict, for what no kernel does: experts, packed codes, zero points, scales
-/// that aren't float32. GPUs without fp8 units take fp8 weights alone: `form` becomes that.
+/// False, with the verdict, for what no kernel does: experts, packed codes, zero points. GPUs
+/// without fp8 units take fp8 weights alone: `form` becomes that.
 bool fit_device(const sdk::Target& target, Form& form, NoForm& instead);
 
 /// "int8_channel_int8_token_cublaslt", "fp8_channel_fp8_token_simt",
@@ -28,17 +28,26 @@ class DeviceBound {
   void apply(const ls_apply& call) const;
 
  private:
+  /// What prepare fills: codes and scales, and behind them what isn't float32 in the file.
   struct Quantized {
     uint8_t* codes;
-    float* scales;
+    float *scales, *input_scale, *input_offset, *mul;
   };
+  /// A stored tensor that activations are quantized with.
+  struct Factor {
+    cuda::ScaleKind kind = cuda::ScaleKind::f32;
+    const void* at = nullptr;
+    uint64_t count = 0;
+  };
+  Factor factor_of(Which which, uint64_t count, const sdk::Binding& binding) const;
+  const float* widened(const Factor& factor, float* room, const ls_apply& call) const;
   Quantized cut(cuda::Cutter& cutter, uint64_t m) const;
   void set_key();
 
   Form form_;
   bool gathers_;
   int device_ = 0;
-  const float *input_scale_ = nullptr, *input_offset_ = nullptr, *mul_ = nullptr;
+  Factor input_scale_, input_offset_, mul_;
   cuda::CodedLayer coded_;
   cuda::DecodedLayer decoded_;
   uint8_t key_[32] = {};

@@ -168,6 +168,20 @@ std::vector<Case> cases() {
       floats({kN}, kN))
       .relative = kFp8;
   add("FP8_PB_WO", "modelopt", algorithm("FP8_PB_WO"), floats({2, 1, 2, 1}, 4)).relative = kFp8;
+  TestLayer half = floats({kN, 1}, kN), fixed_half = floats({1}, 1);
+  std::vector<uint16_t> halves(kN);
+  for (uint64_t i = 0; i < kN; ++i) {
+    halves[i] = common::bf16_encode(0.01f + 0.0001f * static_cast<float>(i));
+  }
+  half.sources()[1].dtype = LS_DTYPE_BF16;
+  half.sources()[1].bytes.assign(reinterpret_cast<const char*>(halves.data()),
+                                 reinterpret_cast<const char*>(halves.data() + kN));
+  add("FP8 per row, scales in bf16", "modelopt", algorithm("FP8_PER_CHANNEL_PER_TOKEN"),
+      std::move(half))
+      .relative = kFp8;
+  fixed_half.tensor("input_scale", LS_DTYPE_BF16, {1}, std::vector<uint16_t>{halves[0]});
+  add("FP8, input scale in bf16", "modelopt", algorithm("FP8"), std::move(fixed_half)).relative =
+      kFp8;
   TestLayer int8 = integers(-128, 127);
   int8.tensor("input_scale", LS_DTYPE_F32, {}, std::vector<float>{0.02f});
   add("W8A8_SQ_PER_CHANNEL", "modelopt", algorithm("W8A8_SQ_PER_CHANNEL"), std::move(int8));
