@@ -4,6 +4,7 @@
 
 #include "base/text.hpp"
 #include "config/choice.hpp"
+#include "plugin/format_table.hpp"
 
 namespace loadstone::plan {
 namespace {
@@ -77,30 +78,25 @@ Error refused(const formats::Declaration& declaration, const Signature& signatur
               "",
               "",
               {}};
-  auto schemas = registry.schemas();
+  const auto table = plugin::format_table(registry);
+  if (!table.ok()) return table.error();
   const std::string name = config::fold_name(signature.quant_method);
-  if (schemas.ok()) {
-    for (const auto& [format, reason] : schemas->refused) {
-      if (!name.empty() && config::fold_name(format) == name) {
-        error.detail = "found " + quoted(signature.quant_method) + ": " + reason;
-        return error;
-      }
+  std::vector<std::string> methods;
+  for (const plugin::DeclaredFormat& line : *table) {
+    if (line.quant_method.empty()) continue;
+    if (!line.refusal.empty() && config::fold_name(line.quant_method) == name) {
+      error.detail = "found " + quoted(signature.quant_method) + ": " + line.refusal;
+      return error;
     }
+    const bool known =
+        std::find(methods.begin(), methods.end(), line.quant_method) != methods.end();
+    if (line.refusal.empty() && !known) methods.push_back(line.quant_method);
   }
   std::string found = signature.quant_method.empty()
                           ? "no quant_method"
                           : "quant_method " + quoted(signature.quant_method);
   if (!signature.format.empty()) found += ", format " + quoted(signature.format);
   if (!signature.algorithm.empty()) found += ", quant_algo " + quoted(signature.algorithm);
-  std::vector<std::string> methods;
-  for (const plugin::Manifest& manifest : registry.manifests()) {
-    for (const plugin::Claim& claim : manifest.claims) {
-      if (claim.quant_method.empty()) continue;
-      if (std::find(methods.begin(), methods.end(), claim.quant_method) == methods.end()) {
-        methods.push_back(claim.quant_method);
-      }
-    }
-  }
   error.detail = "found " + found + ", expected a declaration that a plugin reads" +
                  (methods.empty() ? "" : " (" + join(methods, ", ") + ")");
   return error;
@@ -342,6 +338,12 @@ void check_agreement(const std::string& component, const Declared& declared, con
         kWhat, entry.mark,
         "found " + entry.choice->method + " for " + quoted(component) + ", expected " + expected);
   }
+}
+
+Result<std::string> reader_of(const formats::Declaration& declaration, plugin::Registry& registry) {
+  const Signature signature = signature_of(declaration.value);
+  if (const plugin::Claim* claim = claim_of(declaration, signature, registry)) return claim->method;
+  return refused(declaration, signature, registry);
 }
 
 Result<std::optional<Declared>> declared_by(const graph::GraphComponent& component,

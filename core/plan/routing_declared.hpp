@@ -72,6 +72,10 @@ std::shared_ptr<const config::MethodChoice> merge_fields(const config::MethodCho
                                                          const config::MethodChoice& user,
                                                          config::Problems& problems);
 
+/// The method that reads a declaration. Errors: unsupported (known and refused with the reason, or
+/// claimed by no plugin).
+Result<std::string> reader_of(const formats::Declaration& declaration, plugin::Registry& registry);
+
 /// The first of a component's declarations that speaks of it, if any; the others are notes.
 /// Errors: unsupported (known and refused, or claimed by no plugin), the plugin's own.
 Result<std::optional<Declared>> declared_by(const graph::GraphComponent& component,

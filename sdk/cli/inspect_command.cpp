@@ -7,6 +7,7 @@
 #include "commands.hpp"
 #include "exit_code.hpp"
 #include "load/pipeline.hpp"
+#include "plan/routing_declared.hpp"
 #include "session.hpp"
 #include "table.hpp"
 
@@ -26,13 +27,37 @@ std::string dtypes_of(const formats::Component& component) {
   return join(names, ", ", 4);
 }
 
-std::string declared_by(const formats::Component& component) {
+/// "fp8", "auto-round → mxfp8", "torchao (refused)".
+std::string declared_by(const formats::Component& component, plugin::Registry& registry) {
   std::vector<std::string> texts;
   for (const auto& declaration : component.declarations) {
     const Node* method = declaration.value.find("quant_method");
-    texts.push_back(method && method->is_text() ? escaped(method->text()) : declaration.origin);
+    std::string text = method && method->is_text() ? escaped(method->text()) : declaration.origin;
+    const auto reader = plan::reader_of(declaration, registry);
+    if (!reader.ok()) {
+      text += " (refused)";
+    } else if (config::fold_name(text) != config::fold_name(*reader)) {
+      text += " → " + *reader;
+    }
+    texts.push_back(std::move(text));
   }
   return join(texts, ", ");
+}
+
+/// Who reads each declaration, or why nobody does.
+Node readers_node(const formats::Checkpoint& checkpoint, plugin::Registry& registry) {
+  std::vector<Node> out;
+  for (const auto& component : checkpoint.components) {
+    for (const auto& declaration : component.declarations) {
+      const auto reader = plan::reader_of(declaration, registry);
+      out.push_back(
+          Node::of_map({{"component", Node::of_text(component.name)},
+                        {"declared", Node::of_text(declaration.path + ": " + declaration.origin)},
+                        {"method", reader.ok() ? Node::of_text(*reader) : Node()},
+                        {"refusal", reader.ok() ? Node() : Node::of_text(reader.error().text())}}));
+    }
+  }
+  return Node::of_list(std::move(out));
 }
 
 uint64_t nbytes_of(const formats::Component& component) {
@@ -56,7 +81,8 @@ std::map<uint32_t, uint64_t> layer_counts(const graph::Graph& graph) {
   return counts;
 }
 
-std::string components_table(const formats::Checkpoint& checkpoint, const graph::Graph& graph) {
+std::string components_table(const formats::Checkpoint& checkpoint, const graph::Graph& graph,
+                             plugin::Registry& registry) {
   Table table({{"component"},
                {"class"},
                {"layers", Align::right},
@@ -74,7 +100,7 @@ std::string components_table(const formats::Checkpoint& checkpoint, const graph:
         {component.name.empty() ? "(root)" : escaped(component.name), escaped(component.class_name),
          empty ? "" : std::to_string(count), empty ? "" : std::to_string(component.tensors.size()),
          empty ? "" : human_nbytes(nbytes_of(component)), dtypes_of(component),
-         declared_by(component)},
+         declared_by(component, registry)},
         empty ? Style::dim : Style::plain);
     tensors += component.tensors.size();
     layer_total += count;
@@ -106,13 +132,13 @@ std::string tensors_text(const formats::Checkpoint& checkpoint) {
 }
 
 std::string for_people(const formats::Checkpoint& checkpoint, const graph::Graph& graph,
-                       bool tensors) {
+                       plugin::Registry& registry, bool tensors) {
   std::string out = fmt::format(
       "{}  {}, {}, family {}\n\n", styled(escaped(checkpoint.path), Style::bold),
       formats::to_string(checkpoint.layout),
       checkpoint.files.size() == 1 ? "1 file" : std::to_string(checkpoint.files.size()) + " files",
       graph.family_known ? graph.family : "not known (generic adapter)");
-  out += components_table(checkpoint, graph) + edges_text(graph);
+  out += components_table(checkpoint, graph, registry) + edges_text(graph);
   if (tensors) out += tensors_text(checkpoint);
   return out;
 }
@@ -120,18 +146,25 @@ std::string for_people(const formats::Checkpoint& checkpoint, const graph::Graph
 }  // namespace
 
 Result<int> run(const InspectOptions& options) {
-  LS_TRY(const Engine engine, open_engine(options.common));
+  LS_TRY(Engine engine, open_engine(options.common));
   LS_TRY(const auto opened, load::open_model(system_files(), engine.config));
   const formats::Checkpoint& checkpoint = *opened;
   LS_TRY(const graph::Graph graph, graph::build_graph(checkpoint, engine.places.adapters_dir));
   for (const std::string& note : checkpoint.notes) print_note(note);
   for (const std::string& note : graph.notes) print_note(note);
+  const Node readers = readers_node(checkpoint, engine.loader.registry());
+  for (const Node& reader : readers.items()) {
+    if (const Node* refusal = reader.find("refusal"); refusal->is_text()) {
+      print_note(refusal->text());
+    }
+  }
   if (!options.json) {
-    LS_CHECK(print(for_people(checkpoint, graph, options.tensors)));
+    LS_CHECK(print(for_people(checkpoint, graph, engine.loader.registry(), options.tensors)));
     return kFine;
   }
-  const Node out = Node::of_map(
-      {{"checkpoint", checkpoint.to_node(options.tensors)}, {"graph", graph.to_node()}});
+  const Node out = Node::of_map({{"checkpoint", checkpoint.to_node(options.tensors)},
+                                 {"graph", graph.to_node()},
+                                 {"declarations", readers}});
   LS_CHECK(print(out.to_json(2) + "\n"));
   return kFine;
 }
