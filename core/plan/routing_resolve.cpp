@@ -191,12 +191,17 @@ Result<LayerAnswer> resolve_layer(const config::QuantConfig& user, const LayerQu
   }
   config::QuantConfig lenient = user;
   lenient.allow_unmatched = true;  // the entries that mean other layers
+  const graph::Reach reach = graph.components[0].reach;
+  const bool elsewhere =
+      user.flat && !declared && (reach == graph::Reach::map || reach == graph::Reach::declared);
+  if (elsewhere) lenient.flat.reset();  // alone here, it would be said to apply to nothing
   LS_TRY(const auto routed, route(graph, checkpoint, lenient, registry, nullptr, nullptr));
   const Routed& one = routed.front();
   if (one.wish == Decision::quantize) answer.method = one.choice->method;
   answer.reason = one.reason;
-  if (!one.rule.starts_with("default:"))
-    answer.matched = one.ignored.empty() ? one.rule : one.ignored;
+  const bool by_default = one.rule.starts_with("default:");
+  if (by_default && elsewhere) answer.reason = "its component is outside the default scope";
+  if (!by_default) answer.matched = one.ignored.empty() ? one.rule : one.ignored;
   return answer;
 }
 

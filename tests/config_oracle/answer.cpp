@@ -4,7 +4,6 @@
 #include <cmath>
 #include <functional>
 #include <map>
-#include <set>
 
 #include "base/text.hpp"
 #include "config/attention.hpp"
@@ -18,24 +17,6 @@
 namespace loadstone::oracle {
 namespace {
 
-/// Names of the reference that a plugin will serve: unknown to ours means not yet.
-const std::set<std::string> kComing = {"fp8",
-                                       "int8",
-                                       "mxfp8",
-                                       "mxfp4",
-                                       "mxfp4_dualscale",
-                                       "inc",
-                                       "auto_round",
-                                       "autoround",
-                                       "modelopt",
-                                       "modelopt_fp4",
-                                       "modelopt_mixed",
-                                       "modelopt_mxfp8",
-                                       "gguf",
-                                       "ascend",
-                                       "msmodelslim",
-                                       "compressed_tensors"};
-
 Answer of_config(const Result<config::QuantConfig>& made, Bench& bench) {
   if (!made.ok()) return refused(made.error());
   Status configured = plan::configure_all(*made, *bench.registry);
@@ -44,13 +25,8 @@ Answer of_config(const Result<config::QuantConfig>& made, Bench& bench) {
 }
 
 Answer build(const Node& input, Bench& bench) {
-  const Node* spec = input.find("spec");
-  const Node* kwargs = input.find("kwargs");
-  std::string missing = waits_for(spec ? *spec : Node(), bench.schemas);
-  if (!missing.empty()) return pending(std::move(missing));
   return of_config(
-      config::build_quant_config(spec ? *spec : Node(), kwargs ? *kwargs : Node(), bench.schemas),
-      bench);
+      config::build_quant_config(at(input, "spec"), at(input, "kwargs"), bench.schemas), bench);
 }
 
 Answer selector(const Node& input, Bench&) {
@@ -73,10 +49,6 @@ Answer alias(const Node& input, Bench&) {
 /// What `component` gets from a recorded wish and declaration; `whole`: the configuration with it.
 Answer with_declaration(const Node& wish, const Node& declaration, const std::string& component,
                         bool whole, Bench& bench) {
-  for (const Node* one : {&wish, &declaration}) {
-    std::string missing = waits_for(*one, bench.schemas);
-    if (!missing.empty()) return pending(std::move(missing));
-  }
   auto made = [&]() -> Result<config::QuantConfig> {
     LS_TRY(config::QuantConfig user, config::build_quant_config(wish, Node(), bench.schemas));
     LS_TRY(Node map, formats::declared_map(declaration, "config.json"));
@@ -198,30 +170,6 @@ const std::map<std::string, Answerer> kAnswerers = {
 };
 
 }  // namespace
-
-std::string waits_for(const Node& spec, const config::Schemas& schemas) {
-  if (spec.is_text()) {
-    const std::string folded = config::fold_name(spec.text());
-    return kComing.count(folded) && !schemas.find(folded) ? "no plugin serves " + folded : "";
-  }
-  if (!spec.is_map()) return "";
-  if (const Node* producer = spec.find("producer")) {
-    const Node* name = producer->find("name");
-    std::string missing = name ? waits_for(*name, schemas) : "";
-    if (!missing.empty()) return missing;
-  }
-  for (const char* key : {"method", "quant_method"}) {
-    const Node* named = spec.find(key);
-    std::string missing = named ? waits_for(*named, schemas) : "";
-    if (!missing.empty()) return missing;
-  }
-  for (const auto& [key, value] : spec.entries()) {
-    if (spec.find("method") || spec.find("quant_method")) break;
-    std::string missing = waits_for(value, schemas);
-    if (!missing.empty()) return missing;
-  }
-  return "";
-}
 
 const Node& at(const Node& map, const char* key) {
   static const Node nothing;

@@ -33,10 +33,6 @@ struct Bench {
 /// The answer to an entry of any kind. Kinds without a counterpart yet are pending.
 Answer answer(const std::string& kind, const Node& input, Bench& bench);
 
-/// Why a spec can't be judged yet, or "": it names a method that no plugin at hand serves although
-/// one is to come.
-std::string waits_for(const Node& spec, const config::Schemas& schemas);
-
 /// The value at a key; null without one.
 const Node& at(const Node& map, const char* key);
 

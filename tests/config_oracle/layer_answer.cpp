@@ -43,8 +43,6 @@ formats::Declaration declaration_like(const Node& spec, const std::string& metho
 
 Answer layer(const Node& input, Bench& bench) {
   const Node& spec = at(input, "spec");
-  std::string missing = waits_for(spec, bench.schemas);
-  if (!missing.empty()) return pending(std::move(missing));
   auto made = [&]() -> Result<plan::LayerAnswer> {
     LS_TRY(config::QuantConfig user, config::build_quant_config(spec, Node(), bench.schemas));
     LS_CHECK(plan::configure_all(user, *bench.registry));
