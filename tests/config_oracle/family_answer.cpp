@@ -68,7 +68,9 @@ struct Model {
   std::vector<plan::Routed> routed;  // by layer
 };
 
-Result<Model> route_family(const std::string& family, const Node& spec, Bench& bench) {
+/// `lenient`: methods may find nothing to do.
+Result<Model> route_family(const std::string& family, const Node& spec, bool lenient,
+                           Bench& bench) {
   Model out;
   LS_TRY(config::QuantConfig user, config::build_quant_config(spec, Node(), bench.schemas));
   LS_CHECK(plan::configure_all(user, *bench.registry));
@@ -98,6 +100,7 @@ Result<Model> route_family(const std::string& family, const Node& spec, Bench& b
     LS_TRY(user, config::build_quant_config(user.flat ? Node() : without_component(spec), Node(),
                                             bench.schemas));
   }
+  user.allow_unmatched = lenient;
   LS_TRY(out.routed,
          plan::route(out.graph, out.checkpoint, user, *bench.registry, nullptr, nullptr));
   return out;
@@ -111,7 +114,7 @@ Answer family(const Node& input, Bench& bench) {
   if (!std::filesystem::exists(bench.models_dir + "/" + folder_of(name))) {
     return pending("no small model of " + name);
   }
-  auto made = route_family(name, spec, bench);
+  auto made = route_family(name, spec, false, bench);
   if (!made.ok()) return refused(made.error());
   std::vector<Node::Entry> out;
   for (size_t i = 0; i < made->routed.size(); ++i) {
@@ -132,7 +135,7 @@ Answer norm_layer(const Node& input, Bench& bench) {
   if (!std::filesystem::exists(bench.models_dir + "/qwen_image")) {
     return pending("no small model of qwen-image");
   }
-  auto made = route_family("qwen-image", spec, bench);
+  auto made = route_family("qwen-image", spec, true, bench);
   if (!made.ok()) return refused(made.error());
   config::QuantConfig out;
   for (size_t i = 0; i < made->routed.size(); ++i) {
