@@ -14,6 +14,8 @@ std::string reads_of(const plan::Plan& plan) {
     out += fmt::format("{} passes {}{} scratch {} {} stat {}{}\n", plan.layer_of(layer).path,
                        layer.passes, layer.reread ? " reread" : "", layer.session_scratch,
                        layer.feed_scratch, layer.stat_nbytes, layer.session ? " session" : "");
+    if (!layer.method.empty())
+      out.insert(out.size() - 1, fmt::format(" to {}", name_of(layer.load_dtype)));
     for (const plan::Source& one : layer.sources) {
       out += fmt::format("  source {} rows {}+{} by {}{}{} tag {}\n", one.tensor, one.row_begin,
                          one.row_count, one.granule, one.resident ? " resident" : "",
