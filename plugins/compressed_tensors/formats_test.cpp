@@ -533,7 +533,7 @@ TEST_F(Formats, MxWeightsMayMultiplyActivationsAsTheyAre) {
   layer.tensor("weight_packed", LS_DTYPE_U8, {3, 32}, codes);
   layer.tensor("weight_scale", LS_DTYPE_U8, {3, 2}, scales);
   driver.configure({{"config_groups", one_group(weights)}});
-  EXPECT_EQ(driver.plan(layer).kernel, "compressed_tensors_weight_only");
+  EXPECT_EQ(driver.plan(layer).kernel, "mxfp4_weight_only");
   const auto weight = weight_of(layer);
   for (size_t i = 0; i < weight.size(); ++i) {
     const float code = common::e2m1_decode(codes[i / 2] >> (i % 2 * 4) & 15);
@@ -543,10 +543,10 @@ TEST_F(Formats, MxWeightsMayMultiplyActivationsAsTheyAre) {
   Json input = weights;
   input["dynamic"] = true;
   driver.configure({{"config_groups", one_group(weights, input)}});
-  EXPECT_EQ(driver.plan(layer).kernel, "compressed_tensors_w4a4");
+  EXPECT_EQ(driver.plan(layer).kernel, "mxfp4_w4a4");
   input["num_bits"] = 8;
   driver.configure({{"config_groups", one_group(weights, input)}});
-  EXPECT_EQ(driver.plan(layer).kernel, "compressed_tensors_w4a8");
+  EXPECT_EQ(driver.plan(layer).kernel, "mxfp4_w4a8");
 }
 
 TEST_F(Formats, FloatScalesMustBeThereFiniteAndNotNegative) {

@@ -171,7 +171,7 @@ TEST_F(Rules, Mxfp8IsToldByItsScalesUnderItsOlderName) {
   TestLayer layer = empty_layer(2, 32);
   layer.tensor("weight", LS_DTYPE_F8_E4M3, {2, 32}, std::vector<uint8_t>(64, 0x38));
   layer.tensor("weight_scale", LS_DTYPE_U8, {2, 1}, std::vector<uint8_t>{127, 128});
-  EXPECT_EQ(driver.plan(layer).kernel, "compressed_tensors_w8a8");
+  EXPECT_EQ(driver.plan(layer).kernel, "mxfp8_w8a8");
 }
 
 TEST_F(Rules, WhatADeclarationSaysMoreIsReadOrRefused) {

@@ -284,7 +284,9 @@ Form form_of(const Config& config, const Layer& layer) {
 }
 
 std::string kernel_name(const Config& config, const Form& form) {
-  const std::string base(config.method);
+  const std::string base = config.dual                       ? "mxfp4_dualscale"
+                           : form.element == MxElement::e4m3 ? "mxfp8"
+                                                             : "mxfp4";
   if (form.weight_only) return base + "_weight_only";
   if (form.element == MxElement::e4m3) return base + "_w8a8";
   if (form.w4a8) return base + "_w4a8";
