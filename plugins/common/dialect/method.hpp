@@ -50,7 +50,8 @@ inline bool plan_reader(const Reader& reader, const sdk::Layer& layer,
 #if defined(LOADSTONE_CUDA)
   if (target.cuda() && !form->decodes) {
     out.quantize(scaled::device_kernel_name(there, layer));
-    out.reason(scaled::device_reason(there));
+    out.reason(scaled::device_reason(target, *form, there));
+    if (there.weight_only()) out.work().activation_error = 0;
   }
 #endif
   return true;

@@ -137,7 +137,10 @@ std::string device_kernel_name(const Form& form, const sdk::Layer& layer) {
   return kernel_name(form) + "_" + (form.weight_only() ? "cublaslt" : unit_of(form));
 }
 
-std::string device_reason(const Form& form) {
+std::string device_reason(const sdk::Target& target, const Form& asked, const Form& form) {
+  if (form.weight_only() && !asked.weight_only()) {
+    return "sm" + std::to_string(target.sm) + " has no fp8 units: weights only";
+  }
   if (form.weight_only()) return "";
   return std::string_view(unit_of(form)) == "simt" ? cuda::simt_reason(form.n, form.k) : "";
 }

@@ -16,8 +16,9 @@ bool fit_device(const sdk::Target& target, Form& form, NoForm& instead);
 /// "int8_channel_int8_token_cublaslt", "fp8_channel_fp8_token_simt",
 /// "int8_group_weight_only_lookup".
 std::string device_kernel_name(const Form& form, const sdk::Layer& layer);
-/// What a plan says beside the kernel's name; "" if there is nothing to say.
-std::string device_reason(const Form& form);
+/// What a plan says beside the kernel's name; "" if there is nothing to say. `asked`: the form
+/// before fit_device.
+std::string device_reason(const sdk::Target& target, const Form& asked, const Form& form);
 
 /// Bound's calls on the device (bound.hpp).
 class DeviceBound {

@@ -236,5 +236,16 @@ TEST(KernelDialects, WhatNoKernelDoesIsSaid) {
   EXPECT_EQ(answer.reason, "msmodelslim: packed codes have no CUDA kernel");
 }
 
+TEST(KernelDialects, GpusWithoutFp8UnitsTakeWeightsAlone) {
+  Driver driver("msmodelslim");
+  driver.configure({{"quant_type", "WFP8AFP8_DYNAMIC"}});
+  TestLayer layer = floats({kN, 1}, kN);
+  const Answer answer = driver.plan(layer, cuda_target(80));
+  ASSERT_EQ(answer.work.verdict, uint32_t{LS_VERDICT_QUANTIZE}) << answer.reason;
+  EXPECT_EQ(answer.kernel, "fp8_channel_weight_only_cublaslt");
+  EXPECT_EQ(answer.reason, "sm80 has no fp8 units: weights only");
+  EXPECT_EQ(answer.work.activation_error, 0.0);
+}
+
 }  // namespace
 }  // namespace loadstone::gpu_kernels
