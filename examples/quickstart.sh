@@ -4,8 +4,7 @@
 #
 #   examples/quickstart.sh [--gpu] [--output DIR]
 #
-#   --gpu     fetch what CUDA needs and draw on the first GPU, unquantized (no method has a CUDA
-#             kernel yet)
+#   --gpu     fetch what CUDA needs and draw on the first GPU, unquantized
 #   --output  where pictures and report go (default: build/quickstart)
 #
 # Run it again whenever you like: everything that is there already is left as it is.
