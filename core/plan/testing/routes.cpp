@@ -7,7 +7,8 @@ namespace {
 namespace sdk = loadstone::sdk;
 
 /// Declarations: fields by name; "keep" and "quantize" are lists of patterns in the style that
-/// "style" names; "bits_of" is a map of exact module to bits.
+/// "style" names, "keep_exact" and "quantize_exact" are whole names; "bits_of" is a map of exact
+/// module to bits, "bits_like" of a pattern in that style.
 void read(const sdk::Node& node, sdk::Declaration& out) {
   uint32_t style = LS_STYLE_SEGMENTS;
   if (const auto given = node.get("style")) {
@@ -27,10 +28,20 @@ void read(const sdk::Node& node, sdk::Declaration& out) {
       keep ? out.keep(pattern.c_str(), style) : out.quantize(pattern.c_str(), style);
     }
   }
-  const auto per = node.get("bits_of");
-  for (uint64_t i = 0; per && i < per.size(); ++i) {
-    const auto [module, bits] = per.entry(i);
-    out.integer("bits", std::stoll(std::string(bits.text())), std::string(module).c_str());
+  for (const bool keep : {true, false}) {
+    const auto list = node.get(keep ? "keep_exact" : "quantize_exact");
+    for (uint64_t i = 0; list && i < list.size(); ++i) {
+      const std::string name(list.at(i).text());
+      keep ? out.keep(name.c_str(), LS_STYLE_EXACT) : out.quantize(name.c_str(), LS_STYLE_EXACT);
+    }
+  }
+  for (const bool exact : {true, false}) {
+    const auto per = node.get(exact ? "bits_of" : "bits_like");
+    for (uint64_t i = 0; per && i < per.size(); ++i) {
+      const auto [module, bits] = per.entry(i);
+      out.integer("bits", std::stoll(std::string(bits.text())), std::string(module).c_str(),
+                  exact ? uint32_t{LS_STYLE_EXACT} : style);
+    }
   }
 }
 
@@ -45,6 +56,14 @@ struct Routes {
       sdk::claim("quantization_config", kWhich == 0 ? "alpha" : "beta")};
 
   struct Config {};
+
+  /// beta knows no codes of 7 bits.
+  static Config configure(const sdk::Values& values) {
+    if (kWhich == 1 && values.integer("bits") == 7) {
+      sdk::fail(LS_INVALID_CONFIG, "found bits 7, expected another width");
+    }
+    return {};
+  }
 
   /// beta never touches what is called "adamant".
   static const char* ignored(const Config&, const sdk::Layer& layer) {
