@@ -159,8 +159,8 @@ class Planner {
       LS_TRY(plugin::Method method, registry_.method(choice.method));
       return plugin::MethodConfig::make(method, choice);
     }();
-    std::string where = choice.mark.text();
-    if (made.ok() || where.empty()) return made;
+    const std::string where = choice.mark.text();
+    if (made.ok() || made.error().where.starts_with(where)) return made;
     return std::move(made).error().at(where);
   }
 

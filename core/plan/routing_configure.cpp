@@ -15,7 +15,8 @@ Status configure_all(const config::QuantConfig& quantization, plugin::Registry& 
     if (made.ok()) return;
     const std::string where = choice.mark.text();
     Error error = std::move(made).error();
-    problems.add(where.empty() ? std::move(error) : std::move(error).at(where));
+    const bool placed = error.where.starts_with(where);
+    problems.add(placed ? std::move(error) : std::move(error).at(where));
   };
   if (quantization.flat) configure(*quantization.flat);
   for (const auto& [name, choice] : quantization.components) {
