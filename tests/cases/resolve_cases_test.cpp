@@ -1,6 +1,9 @@
 // Text-driven cases of a configuration beside what a checkpoint declares, without a model:
 // tests/cases/resolve*.yaml, whose head says the format.
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
 
 #include "case_files.hpp"
 #include "plan/known_components.hpp"
@@ -10,12 +13,18 @@
 namespace loadstone::plan {
 namespace {
 
-plugin::Registry scan() {
+/// The test plugins, and a folder with the file's own list of refused formats.
+plugin::Registry scan(const Node& refused) {
+  const auto dir = std::filesystem::temp_directory_path() /
+                   ("loadstone-resolve-cases-" + std::to_string(getpid()));
+  std::filesystem::create_directories(dir);
+  std::ofstream(dir / "refused_formats.yaml") << refused.to_json();
   plugin::RegistryOptions options;
   options.dirs = {LOADSTONE_BINARY_DIR "/tests/load_plugins",
-                  LOADSTONE_BINARY_DIR "/test_plugins/routes"};
+                  LOADSTONE_BINARY_DIR "/test_plugins/routes", dir.string()};
   options.trust_writable = true;
   auto scanned = plugin::Registry::scan(options);
+  std::filesystem::remove_all(dir);
   if (!scanned.ok()) throw std::runtime_error(scanned.error().text());
   return std::move(*scanned);
 }
@@ -57,7 +66,32 @@ const KnownComponents& known() {
   return kKnown;
 }
 
-Result<std::string> outcome(const Node& one, plugin::Registry& registry) {
+/// What the file's own families come to: each name's reach, and whether its layers' paths keep it.
+Result<std::string> known_of(const Node& families, const Node& one) {
+  const auto dir =
+      std::filesystem::temp_directory_path() / ("loadstone-families-" + std::to_string(getpid()));
+  std::filesystem::create_directories(dir);
+  std::filesystem::copy(LOADSTONE_SOURCE_DIR "/model_adapters/common", dir / "common");
+  for (const auto& [name, adapter] : families.entries()) {
+    std::filesystem::create_directories(dir / name);
+    std::ofstream(dir / name / "adapter.yaml") << adapter.to_json();
+  }
+  const auto read = KnownComponents::read(dir.string());
+  std::filesystem::remove_all(dir);
+  if (!read.ok()) return read.error();
+  std::string out = "usual " + read->usual();
+  for (const Node& name : one.find("names")->items()) {
+    const KnownComponent* found = read->find(name.text());
+    out += "; " + name.text() + " ";
+    out += found ? std::string(graph::to_string(found->reach)) : "unknown";
+    if (found && found->keeps_prefix) out += " prefix";
+  }
+  return out + "; named " + read->named_by(one.find("layer")->raw());
+}
+
+Result<std::string> outcome(const Node& file, const Node& one, plugin::Registry& registry) {
+  const std::string& what = one.find("do")->text();
+  if (what == "known") return known_of(*file.find("families"), one);
   LS_TRY(config::Schemas schemas, registry.schemas());
   LS_TRY(Node root, config::parse_yaml(text_or(one, "config", ""), "c.yaml"));
   config::QuantConfig user;
@@ -68,7 +102,6 @@ Result<std::string> outcome(const Node& one, plugin::Registry& registry) {
     LS_TRY(user, config::build_quant_config(root, Node(), schemas));
   }
   const auto declarations = declarations_of(one);
-  const std::string& what = one.find("do")->text();
   if (what == "configure") {
     LS_CHECK(configure_all(user, registry));
     return std::string("configured");
@@ -84,13 +117,13 @@ Result<std::string> outcome(const Node& one, plugin::Registry& registry) {
 }
 
 TEST(Resolved, Cases) {
-  plugin::Registry registry = scan();
   size_t count = 0;
   for (const auto& path : testing::case_files("resolve")) {
     const Node file = testing::read_cases(path);
+    plugin::Registry registry = scan(*file.find("refused"));
     for (const Node& one : file.find("cases")->items()) {
       ++count;
-      const auto made = outcome(one, registry);
+      const auto made = outcome(file, one, registry);
       const std::string got = made.ok() ? *made : made.error().text();
       EXPECT_EQ(got, one.find("out")->text()) << one.mark().text() << " gives\n"
                                               << Node::of_text(got).to_json();

@@ -28,6 +28,9 @@ void read(const sdk::Node& node, sdk::Declaration& out) {
       keep ? out.keep(pattern.c_str(), style) : out.quantize(pattern.c_str(), style);
     }
   }
+  if (const auto speed = node.get("speed")) {
+    out.integer("speed", std::stoll(std::string(speed.text())));
+  }
   for (const bool keep : {true, false}) {
     const auto list = node.get(keep ? "keep_exact" : "quantize_exact");
     for (uint64_t i = 0; list && i < list.size(); ++i) {
@@ -50,8 +53,13 @@ struct Routes {
   static constexpr const char* kName = kWhich == 0 ? "alpha" : "beta";
   static constexpr const char* kSummary = "routes only";
   static constexpr const char* kAliases[] = {kWhich == 0 ? "alpha-one" : "beta-two"};
+  static constexpr ls_field speed() {
+    ls_field out = sdk::integer_field("speed", "how to run", "1", 1, 9);
+    out.user_wins = 1;
+    return out;
+  }
   static constexpr ls_field kFields[] = {sdk::integer_field("bits", "code width", "8", 2, 8),
-                                         sdk::ignored_layers_field()};
+                                         sdk::ignored_layers_field(), speed()};
   static constexpr ls_claim kClaims[] = {
       sdk::claim("quantization_config", kWhich == 0 ? "alpha" : "beta")};
 
