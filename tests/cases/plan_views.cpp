@@ -57,6 +57,23 @@ std::string memory_of(const plan::Plan& plan) {
                            plan.peaks.in_flight);
 }
 
+std::string shape_of(const plan::Plan& plan, const std::string& path) {
+  std::string out;
+  for (const graph::Layer& layer : plan.graph.layers) {
+    if (layer.path != path) continue;
+    out += fmt::format("{} {} {}x{} groups {}{}\n", path, graph::to_string(layer.kind), layer.out,
+                       layer.in, layer.groups, layer.has_bias ? " bias" : "");
+    for (const graph::Part& part : layer.parts) {
+      out += fmt::format("  part {} group {} rows {}+{} of {}+{}\n", part.name, part.group,
+                         part.out_begin, part.out_count, part.file_begin, part.file_total);
+    }
+    for (const graph::LayerTensor& one : layer.tensors) {
+      out += fmt::format("  tensor {} part {} group {}\n", one.suffix, one.part, one.group);
+    }
+  }
+  return out;
+}
+
 std::string lines(const std::vector<std::string>& texts) {
   std::string out;
   for (const std::string& text : texts) out += text + "\n";
@@ -92,6 +109,7 @@ std::string view(const plan::Plan& plan, const std::string& what) {
       if (layer.find("layer")->text() == what.substr(6)) return layer.to_json() + "\n";
     }
   }
+  if (what.starts_with("shape ")) return shape_of(plan, what.substr(6));
   if (what.starts_with("bytes ")) return bytes_of(plan, what.substr(6));
   if (what.starts_with("why ")) {
     const auto text = plan::why_text(plan, what.substr(4));
