@@ -22,6 +22,13 @@ void read(const sdk::Node& node, sdk::Declaration& out) {
   }
   if (const auto bits = node.get("bits")) out.integer("bits", std::stoll(std::string(bits.text())));
   for (const bool keep : {true, false}) {
+    const auto list = node.get(keep ? "keep_exact" : "quantize_exact");
+    for (uint64_t i = 0; list && i < list.size(); ++i) {
+      const std::string name(list.at(i).text());
+      keep ? out.keep(name.c_str(), LS_STYLE_EXACT) : out.quantize(name.c_str(), LS_STYLE_EXACT);
+    }
+  }
+  for (const bool keep : {true, false}) {
     const auto list = node.get(keep ? "keep" : "quantize");
     for (uint64_t i = 0; list && i < list.size(); ++i) {
       const std::string pattern(list.at(i).text());
@@ -31,12 +38,9 @@ void read(const sdk::Node& node, sdk::Declaration& out) {
   if (const auto speed = node.get("speed")) {
     out.integer("speed", std::stoll(std::string(speed.text())));
   }
-  for (const bool keep : {true, false}) {
-    const auto list = node.get(keep ? "keep_exact" : "quantize_exact");
-    for (uint64_t i = 0; list && i < list.size(); ++i) {
-      const std::string name(list.at(i).text());
-      keep ? out.keep(name.c_str(), LS_STYLE_EXACT) : out.quantize(name.c_str(), LS_STYLE_EXACT);
-    }
+  const auto inside = node.get("quantize_inside");
+  for (uint64_t i = 0; inside && i < inside.size(); ++i) {
+    out.quantize(std::string(inside.at(i).text()).c_str(), LS_STYLE_SEGMENTS);
   }
   for (const bool exact : {true, false}) {
     const auto per = node.get(exact ? "bits_of" : "bits_like");
