@@ -83,6 +83,8 @@ class File:
         elif cursor.kind == K.CONDITIONAL_OPERATOR and len(children) == 3:
             self.wrap('swap an order', children[0], '({on} != static_cast<bool>(', '))')
         elif cursor.kind == K.INTEGER_LITERAL and parent.kind != K.CASE_STMT:
+            if not self.text(*self.range(cursor))[:1].isdigit():
+                return  # the 0 that C++ compares the answer of <=> with
             self.wrap('off by one', cursor, '(', ' + {on})')
         elif cursor.kind in (K.BINARY_OPERATOR, K.CALL_EXPR):
             self.operator(cursor, children)
@@ -126,8 +128,6 @@ class File:
     def boundary(self, children, sign, line):
         """a < b becomes less<17>(a, b), which is a <= b under mutant 17."""
         begin, end = children[0].extent.start.offset, children[1].extent.end.offset
-        if self.text(begin, end).strip() == sign:  # a < that C++ makes of <=>: no operands here
-            return
         middle = self.text(children[0].extent.end.offset, children[1].extent.start.offset)
         number = self.first + len(self.mutants)
         self.add('off by one', begin, end, f'::mutation::{COMPARISONS[sign][0]}<{number}>(', ')',
