@@ -235,7 +235,9 @@ TEST_F(GgufFamilies, FilesOfOtherToolsGiveTheBaseModelsWeights) {
   for (const auto& entry : fs::directory_iterator(checkpoints / "gguf")) {
     const auto expect = read_text(system_files(), (entry.path() / "expect.json").string(), 1 << 20);
     if (!expect.ok()) continue;
-    const Node* source = parse_json(*expect, "expect.json")->find("source");
+    const auto parsed = parse_json(*expect, "expect.json");
+    ASSERT_TRUE(parsed.ok()) << parsed.error().text();
+    const Node* source = parsed->find("source");
     const fs::path base = checkpoints / "source" / (source ? source->text() : "");
     if (source == nullptr || !fs::exists(base / "config.json")) continue;
     std::vector<std::string> names;  // the first part of a set says all
