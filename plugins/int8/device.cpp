@@ -21,8 +21,8 @@ cuda::CodedMatrix matrix_of(const Form& form, const void* codes, const void* sca
   return out;
 }
 
-std::string_view unit_of(const Form& form) {
-  return cuda::CodedLayer(matrix_of(form, nullptr, nullptr), 0).unit();
+std::string_view unit_of(const Form& form, uint32_t sm) {
+  return cuda::CodedLayer(matrix_of(form, nullptr, nullptr), 0).unit(sm);
 }
 
 cuda::CodedMatrix bound_matrix(const Form& form, const sdk::Binding& binding) {
@@ -43,13 +43,13 @@ Quantized cut(cuda::Cutter& cutter, uint64_t m, uint64_t k) {
 
 }  // namespace
 
-std::string device_kernel_name(const Form& form) {
+std::string device_kernel_name(const Form& form, uint32_t sm) {
   if (form.weight_only) return "int8_channel_weight_only_lookup";
-  return "int8_channel_token_" + std::string(unit_of(form));
+  return "int8_channel_token_" + std::string(unit_of(form, sm));
 }
 
 std::string device_reason(const Form& form) {
-  const bool simt = !form.weight_only && unit_of(form) == "simt";
+  const bool simt = !form.weight_only && unit_of(form, 0) == "simt";
   return simt ? cuda::simt_reason(form.n, form.k) : "";
 }
 

@@ -8,8 +8,9 @@
 
 namespace loadstone::int8 {
 
-/// "int8_channel_token_cublaslt", "int8_channel_token_simt", "int8_channel_weight_only_lookup".
-std::string device_kernel_name(const Form& form);
+/// "int8_channel_token_int8_tiles" (sm 90), "…_cublaslt", "…_simt",
+/// "int8_channel_weight_only_lookup".
+std::string device_kernel_name(const Form& form, uint32_t sm);
 /// What a plan says beside the kernel's name; "" if there is nothing to say.
 std::string device_reason(const Form& form);
 

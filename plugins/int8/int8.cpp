@@ -85,7 +85,7 @@ struct Int8 {
 #if defined(LOADSTONE_CUDA)
     if (target.cuda() && !form->decodes) {
       if (!common::cuda::takes(kName, target, form->groups, instead)) return instead.answer(out);
-      out.quantize(device_kernel_name(*form));
+      out.quantize(device_kernel_name(*form, target.sm));
       out.reason(device_reason(*form));
     }
 #endif

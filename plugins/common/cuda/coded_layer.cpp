@@ -38,6 +38,11 @@ bool CodedLayer::on_tensor_cores() const {
   return true;
 }
 
+const char* CodedLayer::unit(uint32_t sm) const {
+  if (!on_tensor_cores()) return "simt";
+  return sm == 90 && w_.kind == CodeKind::int8 ? "int8_tiles" : "cublaslt";
+}
+
 uint64_t CodedLayer::workspace_nbytes(uint64_t m) const {
   Cutter cutter(nullptr);
   cutter.take<float>(w_.n * groups());
