@@ -51,7 +51,9 @@ endfunction()
 
 # loadstone_add_plugin(fp8 SOURCES … [DEPENDS …] [OUTPUT folder]): plugins/<name>.so and its manifest
 # beside it, installed with the rest (not with an OUTPUT of its own).
+# Tests that scan the plugins' folder depend on the target loadstone_plugins: all of them.
 include(${CMAKE_CURRENT_LIST_DIR}/loadstone_plugin.cmake)
+add_custom_target(loadstone_plugins)
 function(loadstone_add_plugin name)
   cmake_parse_arguments(ARG "" "OUTPUT" "SOURCES;DEPENDS" ${ARGN})
   if(NOT ARG_OUTPUT)
@@ -67,6 +69,7 @@ function(loadstone_add_plugin name)
     ${PROJECT_SOURCE_DIR}/sdk/include ${PROJECT_SOURCE_DIR}/plugins)
   if(ARG_OUTPUT STREQUAL LOADSTONE_PLUGIN_OUTPUT)
     set_property(GLOBAL APPEND PROPERTY LOADSTONE_PLUGINS ${target})
+    add_dependencies(loadstone_plugins ${target})
     install(TARGETS ${target} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/loadstone/plugins)
     install(FILES ${CMAKE_CURRENT_SOURCE_DIR}/${name}.info
       DESTINATION ${CMAKE_INSTALL_LIBDIR}/loadstone/plugins)

@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(kThreads)
   uint8_t* to = codes + row * static_cast<uint64_t>(k);
   const auto value = [&](int i) {
     const float own = to_float(from[i]);
-    return mul == nullptr ? own : to_float(from_float<T>(own * mul[i]));
+    return mul == nullptr ? own : to_float(from_float<T>(own * to_float(from_float<T>(mul[i]))));
   };
   uint32_t top = 0;
   for (int i = static_cast<int>(threadIdx.x); i < k; i += kThreads) {

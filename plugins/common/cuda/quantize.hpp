@@ -30,7 +30,7 @@ struct RowsCall {
   const float* given;
   cudaStream_t stream;
   const float* offset = nullptr;  // int8_affine: on the device
-  const float* mul = nullptr;     // k factors on the device: x·mul, rounded to x's dtype, first
+  const float* mul = nullptr;     // k factors on the device: x·mul first, all in x's dtype
 };
 cudaError_t quantize_rows(RowRule rule, const RowsCall& call);
 

@@ -36,6 +36,11 @@ float round_to(uint32_t dtype, float value) {
   return dtype == LS_DTYPE_F16 ? f16_decode(f16_encode(value)) : value;
 }
 
+/// A product of two values of `dtype`, which the factor is cast to first.
+float smoothed(uint32_t dtype, float x, float factor) {
+  return round_to(dtype, x * round_to(dtype, factor));
+}
+
 }  // namespace
 
 Bound::Bound(Form form, const sdk::Binding& binding)
@@ -135,12 +140,12 @@ void Bound::prepare(const ls_apply& call) const {
   quantize(call, 0, call.activation);
 }
 
-/// x·pre_scale, rounded to x's dtype, in `room`; x itself without one.
+/// x·pre_scale in x's dtype (the factor is cast to it first), in `room`; x itself without one.
 const float* Bound::smooth(const ls_apply& call, uint32_t group, const float* x,
                            float* room) const {
   const std::vector<float>& pre = views_[first_part_[group]].pre;
   if (pre.empty()) return x;
-  for (uint64_t i = 0; i < form_.k; ++i) room[i] = round_to(call.x_dtype, x[i] * pre[i]);
+  for (uint64_t i = 0; i < form_.k; ++i) room[i] = smoothed(call.x_dtype, x[i], pre[i]);
   return room;
 }
 
@@ -324,7 +329,7 @@ void Bound::smooth_all(const ls_apply& call, char* out) const {
     for (uint64_t i = 0; i < form_.k; ++i) {
       float value = 0;
       widen(call.x_dtype, x + i * item, &value, 1);
-      value *= pre[i];
+      value = smoothed(call.x_dtype, value, pre[i]);
       narrow(call.x_dtype, &value, out + (row * form_.k + i) * item, 1);
     }
   });

@@ -12,7 +12,7 @@
 //                 group: [N, K/group]; F8_E4M3 for e2m1
 //   global        one value: e2m1 alone, see numerics/nvfp4.hpp
 //   input_scale   one value: activations with a fixed scale
-//   pre_scale     [K]: multiplies the activation, whose dtype the product is rounded to
+//   pre_scale     [K]: multiplies the activation; cast to its dtype, as the product is
 //   input_offset  one value: x·(1/input_scale) + input_offset is rounded
 //   constant      I32 [N]: added to each row's integer sum; it holds the bias
 //   zero_point    z of (q - z)·scale, one a scale.  int8: I8, or F32, BF16, F16    words: I32
