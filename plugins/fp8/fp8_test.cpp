@@ -5,28 +5,15 @@
 
 #include "common/codecs/e4m3.hpp"
 #include "common/codecs/half.hpp"
-#include "common/testing/driver.hpp"
+#include "common/testing/online.hpp"
 
 namespace loadstone::fp8 {
 namespace {
 
-using common::testing::Answer;
-using common::testing::Driver;
-using common::testing::Json;
-using common::testing::Produced;
-using common::testing::Random;
-using common::testing::Refusal;
-using common::testing::TestLayer;
+using namespace common::testing;
 
 const Json kSerialized = {{"is_checkpoint_fp8_serialized", true}};
 const Json kStatic = {{"is_checkpoint_fp8_serialized", true}, {"activation_scheme", "static"}};
-
-std::vector<float> random_values(uint64_t n, uint32_t seed = 1) {
-  Random random(seed);
-  std::vector<float> out(n);
-  for (float& value : out) value = random.uniform();
-  return out;
-}
 
 std::vector<uint8_t> random_codes(uint64_t n, uint32_t seed = 1) {
   Random random(seed);
@@ -38,39 +25,12 @@ std::vector<uint8_t> random_codes(uint64_t n, uint32_t seed = 1) {
   return out;
 }
 
-TestLayer empty(uint64_t n, uint64_t k) {
-  TestLayer out;
-  out.out = n;
-  out.in = k;
-  out.part("blocks.0.linear", 0, n);
-  return out;
-}
-
-TestLayer floats(uint64_t n, uint64_t k, uint32_t seed = 1) {
-  TestLayer out = empty(n, k);
-  out.tensor("weight", LS_DTYPE_F32, {n, k}, random_values(n * k, seed));
-  return out;
-}
-
 TestLayer stored(uint64_t n, uint64_t k, const std::string& scale, std::vector<uint64_t> shape,
                  const std::vector<float>& scales) {
   TestLayer out = empty(n, k);
   out.tensor("weight", LS_DTYPE_F8_E4M3, {n, k}, random_codes(n * k));
   out.tensor(scale, LS_DTYPE_F32, std::move(shape), scales);
   return out;
-}
-
-/// The text of the refusal that `body` ends in.
-template <typename Body>
-std::string refusal(Body&& body, int32_t status) {
-  try {
-    body();
-  } catch (const Refusal& refused) {
-    EXPECT_EQ(refused.status, status) << refused.what();
-    return refused.what();
-  }
-  ADD_FAILURE() << "not refused";
-  return "";
 }
 
 class Fp8 : public ::testing::Test {
@@ -492,64 +452,18 @@ TEST_F(Fp8, UnequalInputScalesOfPartsAreKeptApart) {
 
 TEST_F(Fp8, ExpertsAreMultipliedByTheirOwnMatrix) {
   driver.configure(Json::object());
-  TestLayer experts;
-  experts.kind = LS_KIND_GROUPED;
-  experts.groups = 3;
-  experts.out = 10;
-  experts.in = 48;
-  for (uint32_t g = 0; g < 3; ++g) {
-    experts.part("experts." + std::to_string(g), 0, 10, g);
-    experts.tensor("weight", LS_DTYPE_F32, {10, 48}, random_values(480, 40 + g), g);
-  }
-  Produced produced = driver.produce(experts);
-  const auto x = random_values(20 * 48, 5);
-  const uint64_t ends[] = {7, 7, 20};
-  Driver::Run run;
-  run.x = x.data();
-  run.m = 20;
-  run.k = 48;
-  run.n = 10;
-  run.group_end = ends;
-  const auto y = driver.apply(experts, produced, run);
-  for (uint32_t g = 0; g < 3; ++g) {
-    const uint64_t begin = g == 0 ? 0 : ends[g - 1], count = ends[g] - begin;
-    if (count == 0) continue;
-    TestLayer alone = floats(10, 48, 40 + g);
-    Produced own = driver.produce(alone);
-    Driver::Run part = run;
-    part.group_end = nullptr;
-    part.x = x.data() + begin * 48;
-    part.m = count;
-    const auto wanted = driver.apply(alone, own, part);
-    for (uint64_t i = 0; i < count * 10; ++i) EXPECT_FLOAT_EQ(y[begin * 10 + i], wanted[i]);
-  }
+  expect_experts_by_their_own_matrix(driver);
 }
 
 // ---- running -----------------------------------------------------------------------------------
 
 TEST_F(Fp8, NonFiniteActivationsNeverGiveASilentNumber) {
-  const Json ways[] = {
-      Json::object(), {{"activation_granularity", "tensor"}}, {{"weight_block_size", {128, 32}}}};
-  for (const Json& fields : ways) {
+  for (const Json& fields : {Json::object(), Json{{"weight_block_size", {128, 32}}}}) {
     driver.configure(fields);
-    TestLayer layer = floats(20, 64);
-    Produced produced = driver.produce(layer);
-    for (const float bad : {NAN, INFINITY, -INFINITY}) {
-      auto x = random_values(3 * 64, 4);
-      x[64 + 7] = bad;
-      Driver::Run run;
-      run.x = x.data();
-      run.m = 3;
-      run.k = 64;
-      run.n = 20;
-      const auto y = driver.apply(layer, produced, run);
-      for (uint64_t j = 0; j < 20; ++j) {
-        EXPECT_FALSE(std::isfinite(y[20 + j]));
-        const bool whole_tensor = fields.contains("activation_granularity");
-        EXPECT_EQ(std::isfinite(y[j]), !whole_tensor);
-      }
-    }
+    expect_non_finite_activations_show(driver, 64);
   }
+  driver.configure({{"activation_granularity", "tensor"}});
+  expect_non_finite_activations_show(driver, 64, true);
 }
 
 TEST_F(Fp8, EqualActivationsHaveEqualKeysAndOthersDiffer) {

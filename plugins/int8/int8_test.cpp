@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "common/testing/driver.hpp"
+#include "common/testing/online.hpp"
 
 namespace loadstone::int8 {
 namespace {
@@ -11,27 +11,6 @@ namespace {
 using namespace common::testing;
 
 const Json kSerialized = {{"is_checkpoint_int8_serialized", true}};
-
-std::vector<float> random_values(uint64_t n, uint32_t seed = 1) {
-  Random random(seed);
-  std::vector<float> out(n);
-  for (float& value : out) value = random.uniform();
-  return out;
-}
-
-TestLayer empty(uint64_t n, uint64_t k) {
-  TestLayer out;
-  out.out = n;
-  out.in = k;
-  out.part("blocks.0.linear", 0, n);
-  return out;
-}
-
-TestLayer floats(uint64_t n, uint64_t k, uint32_t seed = 1) {
-  TestLayer out = empty(n, k);
-  out.tensor("weight", LS_DTYPE_F32, {n, k}, random_values(n * k, seed));
-  return out;
-}
 
 TestLayer stored(uint64_t n, uint64_t k, std::vector<uint64_t> shape,
                  const std::vector<float>& scales) {
@@ -42,18 +21,6 @@ TestLayer stored(uint64_t n, uint64_t k, std::vector<uint64_t> shape,
   out.tensor("weight", LS_DTYPE_I8, {n, k}, codes);
   out.tensor("weight_scale", LS_DTYPE_F32, std::move(shape), scales);
   return out;
-}
-
-template <typename Body>
-std::string refusal(Body&& body) {
-  try {
-    body();
-  } catch (const Refusal& refused) {
-    EXPECT_EQ(refused.status, LS_INVALID_CHECKPOINT) << refused.what();
-    return refused.what();
-  }
-  ADD_FAILURE() << "not refused";
-  return "";
 }
 
 class Int8 : public ::testing::Test {
@@ -178,56 +145,12 @@ TEST_F(Int8, FusedPartsKeepTheirRowsAndSaveUnderTheirNames) {
 
 TEST_F(Int8, ExpertsAreMultipliedByTheirOwnMatrix) {
   driver.configure(Json::object());
-  TestLayer experts;
-  experts.kind = LS_KIND_GROUPED;
-  experts.groups = 3;
-  experts.out = 10;
-  experts.in = 48;
-  for (uint32_t g = 0; g < 3; ++g) {
-    experts.part("experts." + std::to_string(g), 0, 10, g);
-    experts.tensor("weight", LS_DTYPE_F32, {10, 48}, random_values(480, 40 + g), g);
-  }
-  Produced produced = driver.produce(experts);
-  const auto x = random_values(20 * 48, 5);
-  const uint64_t ends[] = {7, 7, 20};
-  Driver::Run run;
-  run.x = x.data();
-  run.m = 20;
-  run.k = 48;
-  run.n = 10;
-  run.group_end = ends;
-  const auto y = driver.apply(experts, produced, run);
-  for (const uint32_t g : {0u, 2u}) {
-    const uint64_t begin = g == 0 ? 0 : ends[g - 1], count = ends[g] - begin;
-    TestLayer alone = floats(10, 48, 40 + g);
-    Produced own = driver.produce(alone);
-    Driver::Run part = run;
-    part.group_end = nullptr;
-    part.x = x.data() + begin * 48;
-    part.m = count;
-    const auto wanted = driver.apply(alone, own, part);
-    for (uint64_t i = 0; i < count * 10; ++i) EXPECT_EQ(y[begin * 10 + i], wanted[i]);
-  }
+  expect_experts_by_their_own_matrix(driver);
 }
 
 TEST_F(Int8, NonFiniteActivationsNeverGiveASilentNumber) {
   driver.configure(Json::object());
-  TestLayer layer = floats(20, 64);
-  Produced produced = driver.produce(layer);
-  for (const float bad : {NAN, INFINITY, -INFINITY}) {
-    auto x = random_values(3 * 64, 4);
-    x[64 + 7] = bad;
-    Driver::Run run;
-    run.x = x.data();
-    run.m = 3;
-    run.k = 64;
-    run.n = 20;
-    const auto y = driver.apply(layer, produced, run);
-    for (uint64_t j = 0; j < 20; ++j) {
-      EXPECT_TRUE(std::isfinite(y[j]));
-      EXPECT_TRUE(std::isnan(y[20 + j]));
-    }
-  }
+  expect_non_finite_activations_show(driver, 64);
 }
 
 TEST_F(Int8, ReadsItsDeclaration) {

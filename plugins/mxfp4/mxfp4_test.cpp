@@ -4,7 +4,7 @@
 #include "common/codecs/e2m1.hpp"
 #include "common/codecs/half.hpp"
 #include "common/numerics/mx.hpp"
-#include "common/testing/driver.hpp"
+#include "common/testing/online.hpp"
 
 namespace loadstone::mxfp4 {
 namespace {
@@ -13,28 +13,6 @@ using namespace common::testing;
 
 const Json kSerialized = {{"is_checkpoint_mxfp4_serialized", true}};
 const Json kDual = {{"is_checkpoint_serialized", true}};
-
-std::vector<float> random_values(uint64_t n, uint32_t seed = 1) {
-  Random random(seed);
-  std::vector<float> out(n);
-  for (float& value : out) value = random.uniform();
-  return out;
-}
-
-TestLayer empty(uint64_t n, uint64_t k) {
-  TestLayer out;
-  out.out = n;
-  out.in = k;
-  out.path = "blocks.3.linear";
-  out.part("blocks.3.linear", 0, n);
-  return out;
-}
-
-TestLayer floats(uint64_t n, uint64_t k) {
-  TestLayer out = empty(n, k);
-  out.tensor("weight", LS_DTYPE_F32, {n, k}, random_values(n * k));
-  return out;
-}
 
 std::vector<uint8_t> random_bytes(uint64_t n, uint32_t seed = 5) {
   Random random(seed);
@@ -58,17 +36,6 @@ TestLayer stored(uint64_t n, uint64_t k, bool dual = false) {
 
 class Mxfp4 : public ::testing::Test {
  protected:
-  template <typename Body>
-  static std::string refusal(Body&& body, int32_t status = LS_INVALID_CHECKPOINT) {
-    try {
-      body();
-    } catch (const Refusal& refused) {
-      EXPECT_EQ(refused.status, status) << refused.what();
-      return refused.what();
-    }
-    ADD_FAILURE() << "not refused";
-    return "";
-  }
   std::string load_refusal(TestLayer& layer) {
     return refusal([&] { single.produce(layer); });
   }
@@ -109,16 +76,17 @@ TEST_F(Mxfp4, NamesItsKernelByWhatTheActivationsAre) {
   TestLayer layer = floats(4, 64);
   single.configure(Json::object());
   EXPECT_EQ(single.plan(layer).kernel, "mxfp4_w4a4");
-  single.configure({{"w4a8_fallback_layers", {"blocks.3.linear"}}});
+  single.configure({{"w4a8_fallback_layers", {"blocks.0.linear"}}});
   EXPECT_EQ(single.plan(layer).kernel, "mxfp4_w4a8");
-  single.configure({{"w4a8_fallback_layers", {"blocks.3"}}});
+  single.configure({{"w4a8_fallback_layers", {"blocks.0"}}});
   EXPECT_EQ(single.plan(layer).kernel, "mxfp4_w4a4") << "whole paths only";
   single.configure({{"w4a8_fallback_steps", {1}}});
   EXPECT_EQ(single.plan(layer).kernel, "mxfp4_w4a4_w4a8_by_step");
 }
 
 TEST_F(Mxfp4, LeadingBlocksAreKeptWhenQuantizedHere) {
-  TestLayer layer = floats(4, 512);  // of block 3
+  TestLayer layer = floats(4, 512);
+  layer.path = "blocks.3.linear";
   dual.configure(Json::object());
   EXPECT_EQ(dual.plan(layer).work.verdict, uint32_t{LS_VERDICT_KEEP});
   EXPECT_EQ(dual.plan(layer).reason, "one of the leading 5 blocks (num_bf16_fallback_layers)");
@@ -132,6 +100,7 @@ TEST_F(Mxfp4, LeadingBlocksAreKeptWhenQuantizedHere) {
   EXPECT_EQ(dual.ignored(outside), "");
   EXPECT_EQ(dual.plan(outside).work.verdict, uint32_t{LS_VERDICT_QUANTIZE});
   TestLayer serialized = stored(4, 512, true);
+  serialized.path = "blocks.3.linear";
   dual.configure({{"is_checkpoint_serialized", true}, {"num_bf16_fallback_layers", 5}});
   EXPECT_EQ(dual.plan(serialized).work.verdict, uint32_t{LS_VERDICT_QUANTIZE});
 }
@@ -178,7 +147,7 @@ TEST_F(Mxfp4, ValuesAsE4m3MustBeE2m1Numbers) {
   EXPECT_EQ(w[32 + 9], -6.0f);
   layer.sources()[0].bytes[32 + 9] = '\x39';
   EXPECT_EQ(load_refusal(layer),
-            "weight rejected: blocks.3.linear.weight: found a value that is no e2m1 number in row "
+            "weight rejected: blocks.0.linear.weight: found a value that is no e2m1 number in row "
             "1, column 9");
 }
 
@@ -187,16 +156,16 @@ TEST_F(Mxfp4, S27_MissingScalesNameWhatIsExpected) {
   TestLayer layer = stored(4, 64);
   layer.sources().pop_back();
   EXPECT_EQ(load_refusal(layer),
-            "mxfp4 weight has no scale: blocks.3.linear.weight: found nothing beside it, expected "
+            "mxfp4 weight has no scale: blocks.0.linear.weight: found nothing beside it, expected "
             "\"weight_scale\" as U8 [4, 2]");
   dual.configure(kDual);
   TestLayer outer = stored(4, 512);
   EXPECT_EQ(refusal([&] { dual.produce(outer); }),
-            "mxfp4_dualscale weight has no outer scale: blocks.3.linear.weight: found only "
+            "mxfp4_dualscale weight has no outer scale: blocks.0.linear.weight: found only "
             "\"weight_scale\", expected \"weight_dual_scale\" as F32 [4, 1, 1]");
   TestLayer other = stored(4, 512, true);
   EXPECT_EQ(load_refusal(other),
-            "scale of another method: blocks.3.linear.weight_dual_scale: found it beside a single "
+            "scale of another method: blocks.0.linear.weight_dual_scale: found it beside a single "
             "scale; did you mean method: mxfp4_dualscale?");
 }
 
@@ -205,7 +174,7 @@ TEST_F(Mxfp4, S28_OuterScaleOfAWrongShapeShowsBoth) {
   TestLayer layer = stored(4, 1024, true);
   layer.sources()[2].shape = {2, 4};
   EXPECT_EQ(refusal([&] { dual.produce(layer); }),
-            "scale has a wrong shape: blocks.3.linear.weight_dual_scale: found [2, 4], expected "
+            "scale has a wrong shape: blocks.0.linear.weight_dual_scale: found [2, 4], expected "
             "[4, 2, 1] for a weight of [4, 512]");
 }
 
@@ -214,7 +183,7 @@ TEST_F(Mxfp4, S29_ScalesThatNoFormatAllowsAreRefused) {
   TestLayer nan = stored(4, 64);
   nan.sources()[1].bytes[5] = '\xff';
   EXPECT_EQ(load_refusal(nan),
-            "scale rejected: blocks.3.linear.weight_scale: found 255 (NaN) in row 2, column 1, "
+            "scale rejected: blocks.0.linear.weight_scale: found 255 (NaN) in row 2, column 1, "
             "expected at most 254");
   dual.configure(kDual);
   for (const float bad : {NAN, INFINITY, -1.0f}) {
@@ -227,7 +196,7 @@ TEST_F(Mxfp4, S29_ScalesThatNoFormatAllowsAreRefused) {
   std::memset(zero.sources()[2].bytes.data() + 4, 0, 4);
   EXPECT_EQ(
       refusal([&] { dual.produce(zero); }),
-      "scale rejected: blocks.3.linear.weight_dual_scale: found 0 over codes that aren't 0 in "
+      "scale rejected: blocks.0.linear.weight_dual_scale: found 0 over codes that aren't 0 in "
       "row 1, expected more than 0");
   std::memset(zero.sources()[0].bytes.data() + 256, 0x80, 256);  // -0 and 0
   dual.produce(zero);
@@ -239,7 +208,7 @@ TEST_F(Mxfp4, S33_WeightsThatAreNotFiniteAreRefused) {
   values[3 * 64 + 35] = NAN;
   TestLayer layer = empty(5, 64);
   layer.tensor("weight", LS_DTYPE_F32, {5, 64}, values);
-  EXPECT_EQ(load_refusal(layer), "weight is not finite: blocks.3.linear.weight: row 3, column 35");
+  EXPECT_EQ(load_refusal(layer), "weight is not finite: blocks.0.linear.weight: row 3, column 35");
 }
 
 // ---- smoothing ---------------------------------------------------------------------------------
@@ -248,17 +217,17 @@ TEST_F(Mxfp4, MulScaleIsRefusedWhenItCantMultiply) {
   single.configure({{"is_checkpoint_mxfp4_serialized", true}, {"require_smooth_scale", true}});
   TestLayer missing = stored(4, 64);
   EXPECT_EQ(load_refusal(missing),
-            "smoothing scale missing: blocks.3.linear.weight: found only \"weight_scale\", "
+            "smoothing scale missing: blocks.0.linear.weight: found only \"weight_scale\", "
             "expected \"mul_scale\" as F32 [64] (require_smooth_scale)");
   TestLayer ranked = stored(4, 64);
   ranked.tensor("mul_scale", LS_DTYPE_F32, {64, 1}, std::vector<float>(64, 1.0f));
   EXPECT_EQ(load_refusal(ranked),
-            "smoothing scale has a wrong shape: blocks.3.linear.mul_scale: found [64, 1], expected "
+            "smoothing scale has a wrong shape: blocks.0.linear.mul_scale: found [64, 1], expected "
             "[64]");
   TestLayer integers = stored(4, 64);
   integers.tensor("mul_scale", LS_DTYPE_I32, {64}, std::vector<int32_t>(64, 1));
   EXPECT_EQ(load_refusal(integers),
-            "smoothing scale has a wrong dtype: blocks.3.linear.mul_scale: found I32, expected "
+            "smoothing scale has a wrong dtype: blocks.0.linear.mul_scale: found I32, expected "
             "F32, BF16 or F16");
   const std::pair<float, const char*> bad[] = {{NAN, "NaN or infinity"},
                                                {INFINITY, "NaN or infinity"},
@@ -270,7 +239,7 @@ TEST_F(Mxfp4, MulScaleIsRefusedWhenItCantMultiply) {
     mul[7] = value;
     layer.tensor("mul_scale", LS_DTYPE_F32, {64}, mul);
     EXPECT_EQ(load_refusal(layer),
-              std::string("smoothing scale rejected: blocks.3.linear.mul_scale: found ") + text +
+              std::string("smoothing scale rejected: blocks.0.linear.mul_scale: found ") + text +
                   " at index 7, expected finite and more than 0");
   }
   TestLayer lost = stored(4, 64);
@@ -279,7 +248,7 @@ TEST_F(Mxfp4, MulScaleIsRefusedWhenItCantMultiply) {
   lost.tensor("mul_scale", LS_DTYPE_F32, {64}, mul);
   lost.load_dtype = LS_DTYPE_F16;
   EXPECT_EQ(load_refusal(lost),
-            "smoothing scale rejected: blocks.3.linear.mul_scale: found a value that F16 can't "
+            "smoothing scale rejected: blocks.0.linear.mul_scale: found a value that F16 can't "
             "hold at index 9, expected finite and more than 0");
   lost.load_dtype = LS_DTYPE_BF16;
   single.produce(lost);
@@ -413,25 +382,9 @@ TEST_F(Mxfp4, KeysTellVariantsAndSmoothingApart) {
 
 TEST_F(Mxfp4, NonFiniteActivationsNeverGiveASilentNumber) {
   single.configure(Json::object());
+  expect_non_finite_activations_show(single, 512);
   dual.configure({{"num_bf16_fallback_layers", 0}});
-  for (Driver* driver : {&single, &dual}) {
-    TestLayer layer = floats(20, 512);
-    Produced produced = driver->produce(layer);
-    for (const float bad : {NAN, INFINITY}) {
-      auto x = random_values(3 * 512, 4);
-      x[512 + 7] = bad;
-      Driver::Run run;
-      run.x = x.data();
-      run.m = 3;
-      run.k = 512;
-      run.n = 20;
-      const auto y = driver->apply(layer, produced, run);
-      for (uint64_t j = 0; j < 20; ++j) {
-        EXPECT_TRUE(std::isfinite(y[j]));
-        EXPECT_FALSE(std::isfinite(y[20 + j]));
-      }
-    }
-  }
+  expect_non_finite_activations_show(dual, 512);
 }
 
 }  // namespace
