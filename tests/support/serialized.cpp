@@ -50,7 +50,23 @@ std::vector<TensorEntry> written(const std::string& tool, const std::string& mod
             tensor(name("weight_scale"), DType::F32, {out, 1}),
             tensor(name("weight_offset"), DType::F32, {out, 1})};
   }
+  if (tool == "compressed_tensors") {
+    return {tensor(name("weight"), DType::I8, {out, in}),
+            tensor(name("weight_scale"), DType::F32, {out, 1})};
+  }
   throw std::runtime_error("unknown tool " + tool);
+}
+
+formats::Declaration compressed_tensors_declaration() {
+  auto weights = parse_json(R"({"num_bits": 8, "type": "int", "strategy": "channel"})", "weights");
+  return {"quantization_config", "config.json", "",
+          Node::of_map(
+              {{"quant_method", Node::of_text("compressed-tensors")},
+               {"format", Node::of_text("int-quantized")},
+               {"config_groups",
+                Node::of_map({{"group_0",
+                               Node::of_map({{"targets", Node::of_list({Node::of_text("Linear")})},
+                                             {"weights", *std::move(weights)}})}})}})};
 }
 
 /// What the tool writes beside a component whose tensors are these.
@@ -69,6 +85,7 @@ formats::Declaration declared(const std::string& tool, const std::vector<TensorE
                           {"sym", Node::of_bool(true)},
                           {"packing_format", Node::of_text("auto_round:auto_gptq")}})};
   }
+  if (tool == "compressed_tensors") return compressed_tensors_declaration();
   std::vector<std::pair<std::string, Node>> types;
   for (const TensorEntry& one : tensors) {
     const std::string module = one.name.substr(0, one.name.rfind('.'));
