@@ -5,8 +5,9 @@
 //               [METHOD…]
 //
 // --cpu: processor time in place of the clock's, for a busy machine (with --threads 1).
-// Without methods: fp8, int8, mxfp8, mxfp4, autoround (W4, groups of 128), Q4_0, Q4_K, Q8_0.
-// LOADSTONE_CPU=scalar|avx2|avx512 forces a level. Table on stderr, JSON on stdout.
+// Methods: fp8, int8, mxfp8, mxfp4; autoround (W4, groups of 128, symmetric), autoround_asym, awq;
+// any type of ggml. Without: fp8, int8, mxfp8, mxfp4, autoround, Q4_0, Q4_K, Q8_0.
+// LOADSTONE_CPU forces a level (common/cpu.hpp). Table on stderr, JSON on stdout.
 #include <ATen/Parallel.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/randn.h>
@@ -79,16 +80,20 @@ driving::TestLayer float_layer(const Options& o) {
   return layer;
 }
 
-/// A layer packed as GPTQ packs it: 4 bits, symmetric, groups of 128.
-driving::TestLayer packed_layer(const Options& o) {
+/// A layer packed as GPTQ packs it, or AWQ: 4 bits, groups of 128; zero points in the middle or
+/// anywhere.
+driving::TestLayer packed_layer(const Options& o, bool symmetric, bool awq) {
   driving::TestLayer layer;
   layer.out = o.n;
   layer.in = o.k;
   layer.part("", 0, o.n);
   const uint64_t groups = o.k / 128;
-  layer.tensor("qweight", LS_DTYPE_I32, {o.k / 8, o.n}, random_bytes(o.k / 8 * o.n * 4, 1));
-  layer.tensor("qzeros", LS_DTYPE_I32, {groups, o.n / 8},
-               std::vector<uint32_t>(groups * o.n / 8, 0x77777777u));
+  const uint64_t rows = awq ? o.k : o.k / 8;
+  layer.tensor("qweight", LS_DTYPE_I32, {rows, o.k * o.n / 8 / rows},
+               random_bytes(o.k / 8 * o.n * 4, 1));
+  std::vector<char> zeros = random_bytes(groups * o.n / 2, 3);
+  if (symmetric) std::fill(zeros.begin(), zeros.end(), awq ? '\x88' : '\x77');
+  layer.tensor("qzeros", LS_DTYPE_I32, {groups, o.n / 8}, std::move(zeros));
   layer.tensor("scales", LS_DTYPE_F16, {groups, o.n},
                std::vector<uint16_t>(groups * o.n, 0x1c00));  // 2^-8
   return layer;
@@ -113,12 +118,16 @@ class Layer {
  public:
   Layer(const std::string& method, const Options& o, const float* x)
       : type_(ggml::find_type(method)),
-        driver_(type_ != nullptr ? "gguf" : method, type_ != nullptr ? "gguf" : method),
-        layer_(type_ != nullptr        ? block_layer(o, *type_)
-               : method == "autoround" ? packed_layer(o)
-                                       : float_layer(o)) {
-    driver_.configure(method == "autoround" ? driving::Json{{"bits", 4}, {"group_size", 128}}
-                                            : driving::Json::object());
+        driver_(plugin_of(method, type_), plugin_of(method, type_)),
+        layer_(type_ != nullptr ? block_layer(o, *type_)
+               : packed(method) ? packed_layer(o, method == "autoround", method == "awq")
+                                : float_layer(o)) {
+    driving::Json config = driving::Json::object();
+    if (packed(method)) {
+      config = {{"bits", 4}, {"group_size", 128}, {"sym", method == "autoround"}};
+      if (method == "awq") config["packing_format"] = "auto_round:auto_awq";
+    }
+    driver_.configure(config);
     produced_ = driver_.produce(layer_);
     bound_ = driver_.bind(layer_, produced_);
     ls_sizes sizes = sdk::make<ls_sizes>();
@@ -164,6 +173,12 @@ class Layer {
   }
 
  private:
+  static bool packed(const std::string& method) {
+    return method == "autoround" || method == "autoround_asym" || method == "awq";
+  }
+  static std::string plugin_of(const std::string& method, const ggml::TypeInfo* type) {
+    return type != nullptr ? "gguf" : packed(method) ? "autoround" : method;
+  }
   static void require(int32_t status) {
     if (status != LS_OK) throw std::runtime_error("a call of the plugin failed");
   }

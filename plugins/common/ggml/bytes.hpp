@@ -28,13 +28,13 @@ inline float load_half(const uint8_t* at) {
 }
 
 /// MXFP4's scale: 2^(e-128); e = 0, 1 are subnormal. 255 is not NaN here.
-inline float half_of_e8m0(uint32_t e) {
+constexpr float half_of_e8m0(uint32_t e) {
   return std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
 }
 
 /// NVFP4's scale: half of an e4m3 value, the top bit ignored; 0x7F is 0, but
 /// 0xFF is 240 (as gguf-py and ggml have it).
-inline float half_of_ue4m3(uint32_t code) {
+constexpr float half_of_ue4m3(uint32_t code) {
   if (code == 0x7f) return 0;
   const uint32_t exponent = code >> 3 & 15u;
   const auto mantissa = static_cast<float>(code & 7u);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/ggml/dequantize.hpp"
+#include "common/ggml/kernels.hpp"
 #include "common/kernel.hpp"
 
 #if defined(__x86_64__)
@@ -75,6 +76,13 @@ Accumulate accumulator(common::Cpu cpu) {
 
 void multiply(Type type, const uint8_t* blocks, uint64_t rows, uint64_t in, const float* x,
               uint64_t m, float* y, uint64_t y_stride, common::Cpu cpu) {
+#if defined(__x86_64__)
+  if (cpu == common::Cpu::avx512 && m > 0) {
+    if (const auto direct = avx512::multiplier(type, m)) {
+      return direct(blocks, rows, in, x, y, y_stride);
+    }
+  }
+#endif
   const TypeInfo& info = *find_type(type);
   const Dequantize decode = dequantizer(type, Stores::cached, cpu);
   const Accumulate accumulate = accumulator(cpu);

@@ -1,5 +1,6 @@
-// y = x·Wᵀ straight from blocks, for a few rows of x: each run of blocks is decoded into a buffer
-// that stays in the first cache and multiplied there, so the weight is read once.
+// y = x·Wᵀ straight from blocks, for a few rows of x, so the weight is read once: each run of
+// blocks is decoded into a buffer that stays in the first cache and multiplied there; four-bit
+// codes with AVX-512 are looked up and multiplied in registers.
 #pragma once
 
 #include <cstdint>

@@ -88,7 +88,11 @@ void dequantize(const Matrix& matrix, uint64_t begin, uint64_t count, float* out
 void multiply(const Matrix& matrix, uint64_t begin, uint64_t count, const float* x, float* y,
               common::Cpu cpu) {
 #if defined(__x86_64__)
-  if (cpu != common::Cpu::scalar) return avx2::multiply(matrix, begin, count, x, y);
+  if (cpu != common::Cpu::scalar) {
+    const uint64_t done =
+        cpu == common::Cpu::avx512 ? avx512::multiply(matrix, begin, count, x, y) : 0;
+    return avx2::multiply(matrix, begin + done, count - done, x, y + done);
+  }
 #endif
   scalar::multiply(matrix, begin, count, x, y);
 }

@@ -118,25 +118,61 @@ TEST(IntPacks, RowRangesOfAnyStartAndLengthAreTheWholesRows) {
   }
 }
 
+void expect_products_within_the_bound(const Matrix& matrix) {
+  Random random(9);
+  std::vector<float> x(matrix.k), weight(matrix.n * matrix.k), y(matrix.n);
+  for (float& value : x) value = random.uniform();
+  dequantize(matrix, 0, matrix.n, weight.data(), Cpu::scalar);
+  for (const Cpu cpu : levels()) {
+    multiply(matrix, 0, matrix.n, x.data(), y.data(), cpu);
+    for (uint64_t n = 0; n < matrix.n; ++n) {
+      double sum = 0, magnitude = 0;
+      for (uint64_t k = 0; k < matrix.k; ++k) {
+        const double term = static_cast<double>(x[k]) * weight[n * matrix.k + k];
+        sum += term;
+        magnitude += std::abs(term);
+      }
+      ASSERT_LE(std::abs(y[n] - sum), static_cast<double>(matrix.k + 8) * 0x1p-24 * magnitude) << n;
+    }
+  }
+}
+
 TEST(IntPacks, MultiplyStaysWithinTheFloat32Bound) {
-  for_each_shape([](const Matrix& matrix) {
-    Random random(9);
-    std::vector<float> x(matrix.k), weight(matrix.n * matrix.k), y(matrix.n);
-    for (float& value : x) value = random.uniform();
-    dequantize(matrix, 0, matrix.n, weight.data(), Cpu::scalar);
-    for (const Cpu cpu : levels()) {
-      multiply(matrix, 0, matrix.n, x.data(), y.data(), cpu);
-      for (uint64_t n = 0; n < matrix.n; ++n) {
-        double sum = 0, magnitude = 0;
-        for (uint64_t k = 0; k < matrix.k; ++k) {
-          const double term = static_cast<double>(x[k]) * weight[n * matrix.k + k];
-          sum += term;
-          magnitude += std::abs(term);
+  for_each_shape(expect_products_within_the_bound);
+}
+
+TEST(IntPacks, MultiplyOfManyRowsStaysWithinTheFloat32Bound) {
+  for (const Packing packing : {Packing::gptq, Packing::awq}) {
+    for (const uint32_t bits : {2u, 3u, 4u, 8u}) {
+      if (packing == Packing::awq && bits != 4) continue;
+      for (const uint64_t n : {128u, 416u}) {  // whole tiles; and what is left of them
+        for (const bool one_zero : {false, true}) {
+          SCOPED_TRACE(std::to_string(bits) + " bits, " + std::to_string(n) + " rows");
+          Made made(packing, bits, n, 160, 64, LS_DTYPE_BF16, false);
+          if (one_zero) std::fill(made.qzeros.begin(), made.qzeros.end(), 0xffffffffu);
+          expect_products_within_the_bound(made.matrix);
         }
-        ASSERT_LE(std::abs(y[n] - sum), static_cast<double>(matrix.k + 8) * 0x1p-24 * magnitude);
       }
     }
-  });
+  }
+}
+
+TEST(IntPacks, ProductsOfARangeAreTheWholesProducts) {
+  for (const Packing packing : {Packing::gptq, Packing::awq}) {
+    const Made made(packing, 4, 288, 64, 32, LS_DTYPE_F16, false);
+    std::vector<float> x(64, 0.25f), whole(288);
+    for (const Cpu cpu : levels()) {
+      multiply(made.matrix, 0, 288, x.data(), whole.data(), cpu);
+      for (uint64_t begin = 0; begin < 288; begin += 8) {
+        for (uint64_t count = 0; begin + count <= 288; count += 40) {
+          std::vector<float> part(count + 1, 77.0f);
+          multiply(made.matrix, begin, count, x.data(), part.data(), cpu);
+          for (uint64_t i = 0; i < count; ++i) ASSERT_NEAR(part[i], whole[begin + i], 1e-5);
+          ASSERT_EQ(part.back(), 77.0f);
+        }
+      }
+    }
+  }
 }
 
 TEST(IntPacks, AwqNibblesHoldColumns02461357) {

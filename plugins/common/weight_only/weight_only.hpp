@@ -37,7 +37,7 @@ class WeightOnlyProduct {
   }
 
  private:
-  static constexpr uint64_t kTaskRows = 64;  // of W; a multiple of what every product takes
+  static constexpr uint64_t kTaskRows = 128;  // of W; a multiple of what every product takes
 
   void apply_few(const ls_apply& call) const {
     float* x = static_cast<float*>(call.workspace);
