@@ -30,12 +30,10 @@ Error bad_selector(const Node& value, std::string found) {
 }
 
 std::optional<uint64_t> decimal(std::string_view text) {
-  uint64_t value = 0;
+  uint64_t value{};
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || error != std::errc() || end != text.data() + text.size() ||
-      value > kMaxIndex) {
-    return std::nullopt;
-  }
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  if (!whole || value > kMaxIndex) return std::nullopt;
   return value;
 }
 
@@ -73,11 +71,9 @@ Result<std::optional<std::vector<uint64_t>>> parse_selector(const Node& value) {
     LS_CHECK(read_token(value, value.raw(), out));
   } else if (value.is_list()) {
     for (const Node& item : value.items()) {
-      if (!item.is_integer() || item.integer() < 0 ||
-          static_cast<uint64_t>(item.integer()) > kMaxIndex) {
-        return bad_selector(value, item.describe());
-      }
-      out.push_back(static_cast<uint64_t>(item.integer()));
+      const auto index = item.is_integer() ? static_cast<uint64_t>(item.integer()) : UINT64_MAX;
+      if (index > kMaxIndex) return bad_selector(value, item.describe());  // a negative one too
+      out.push_back(index);
     }
   } else {
     return bad_selector(value, value.describe());

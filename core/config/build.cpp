@@ -18,7 +18,7 @@ void refuse_options(const Node& kwargs, const std::string& beside, Problems& pro
 
 bool is_none(const Node& node) {
   const std::string* text = name_text(node);
-  return text && !node.is_null() && fold_name(*text) == "none";
+  return text && fold_name(*text) == "none";
 }
 
 /// "METHOD", "quantMethod": a misspelt key of one method, not a component.
@@ -58,7 +58,6 @@ void read_component_map(const Node& map, const Schemas& schemas, QuantConfig& co
     Choice choice;
     if (!value.is_null() && !is_none(value)) {
       choice = read_choice(value, Node(), schemas, problems);
-      if (!choice) continue;
     }
     config.components.emplace_back(key, std::move(choice));
     config.component_marks.push_back(value.key_mark());

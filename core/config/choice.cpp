@@ -133,7 +133,7 @@ void read_entries(const MethodSchema& schema, const Node& map, MethodChoice& cho
     const bool older = !field && choice.declaration_form && key == kOlderList;
     if (older) field = find_field(schema, kList);
     if (older && field && says_something(map.find(kList))) continue;  // the newer name wins
-    const bool renamed = choice.declaration_form && key == kList && !find_field(schema, kOlderList);
+    const bool renamed = key == kList && !find_field(schema, kOlderList);
     if (renamed && !says_something(&value) && map.find(kOlderList)) continue;
     if (!field && is_method_key(key)) continue;
     if (!field && key == "on_unsupported") {
@@ -175,7 +175,6 @@ void set_implied(const MethodSchema& schema, const std::string& spelled, MethodC
 }  // namespace
 
 bool names_method(const Node& map, const Schemas& schemas) {
-  if (!map.is_map()) return false;
   if (map.find("method") || map.find("quant_method")) return true;
   const std::string* producer = producer_name(map);
   return producer && schemas.find(*producer);

@@ -52,7 +52,7 @@ bool in_range(const Field& field, double value) {
 
 void reject(const Field& field, const Node& value, bool item, Problems& problems) {
   std::string hint;
-  if (const std::string* text = name_text(value); text && !field.choices.empty()) {
+  if (const std::string* text = name_text(value)) {
     hint = nearest(*text, field.choices);
     if (!hint.empty()) hint = quoted(hint);
   }
@@ -97,7 +97,7 @@ std::optional<Node> read_scalar(const Field& field, const Node& value, bool item
 }  // namespace
 
 const std::string* name_text(const Node& node) {
-  if (node.is_list() || node.is_map() || (!node.is_text() && node.raw().empty())) return nullptr;
+  if (!node.is_text() && node.raw().empty()) return nullptr;  // a list or map has none
   return &node.raw();
 }
 
@@ -111,11 +111,9 @@ std::optional<Node> read_field(const Field& field, const Node& value, Problems& 
     return std::nullopt;
   }
   std::vector<Node> items;
-  const size_t before = problems.size();
   for (const Node& item : value.items()) {
     if (auto read = read_scalar(field, item, true, problems)) items.push_back(std::move(*read));
   }
-  if (problems.size() != before) return std::nullopt;
   return Node::of_list(std::move(items), value.mark());
 }
 
@@ -123,17 +121,16 @@ std::optional<OnUnsupported> read_on_unsupported(const Node& value, Problems& pr
   Field field;
   field.name = "on_unsupported";
   field.choices = {"error", "keep"};
-  auto read = read_field(field, value, problems);
-  if (!read || read->is_null()) return std::nullopt;
-  return read->text() == "keep" ? OnUnsupported::keep : OnUnsupported::error;
+  const Node read = read_field(field, value, problems).value_or(Node());
+  if (read.is_null()) return std::nullopt;
+  return read.text() == "keep" ? OnUnsupported::keep : OnUnsupported::error;
 }
 
 bool read_flag(std::string_view key, const Node& value, Problems& problems) {
   Field field;
   field.name = std::string(key);
   field.type = FieldType::boolean;
-  auto read = read_field(field, value, problems);
-  return read && read->is_bool() && read->boolean();
+  return read_field(field, value, problems).value_or(Node()) == Node::of_bool(true);
 }
 
 }  // namespace loadstone::config

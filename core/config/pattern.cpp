@@ -53,11 +53,11 @@ bool parse_decimal(std::string_view text, uint64_t* value) {
 
 /// "{0..59}" without braces → alternatives.
 Result<std::string> range_regex(std::string_view glob, std::string_view body, size_t dots) {
-  uint64_t low = 0, high = 0;
+  uint64_t low{}, high{};
   if (!parse_decimal(body.substr(0, dots), &low) || !parse_decimal(body.substr(dots + 2), &high)) {
     return bad_pattern(glob, "found range " + quoted(body) + ", expected two decimal integers");
   }
-  if (low > high || high - low >= kMaxRange) {
+  if (high - low >= kMaxRange) {  // a descending one is huge
     return bad_pattern(glob, "found range " + quoted(body) + ", expected at most " +
                                  std::to_string(kMaxRange) + " ascending integers");
   }
@@ -68,9 +68,7 @@ Result<std::string> range_regex(std::string_view glob, std::string_view body, si
 
 /// The text up to the bracket that closes `glob[at]`, or npos.
 size_t closing(std::string_view glob, size_t at, char close) {
-  size_t end = glob.find(close, at + 1);
-  if (close == ']' && end == at + 1) end = glob.find(close, at + 2);
-  return end;
+  return glob.find(close, at + (close == ']' ? 2 : 1));  // "[]a]": a class is never empty
 }
 
 Result<std::string> braces_regex(std::string_view glob, std::string_view body) {
@@ -92,14 +90,11 @@ Result<std::string> braces_regex(std::string_view glob, std::string_view body) {
 /// "[!a-c]" without brackets → a regex class.
 std::string class_regex(std::string_view body) {
   std::string out = "[";
-  if (!body.empty() && (body[0] == '!' || body[0] == '^')) {
+  if (body[0] == '!' || body[0] == '^') {
     out += "^";
     body.remove_prefix(1);
   }
-  for (char c : body) {
-    if (c == '\\' || c == '[' || c == ']' || c == '^') out += '\\';
-    out += c;
-  }
+  for (char c : body) out += c == '-' ? "-" : RE2::QuoteMeta(re2::StringPiece(&c, 1));
   return out + "]";
 }
 
@@ -177,21 +172,12 @@ struct PatternSet::Automaton {
 
   void match(std::string_view text, std::vector<uint32_t>* out) const {
     std::vector<int> hits;
-    RE2::Set::ErrorInfo error;
-    if (set.Match(re2::StringPiece(text.data(), text.size()), &hits, &error)) {
-      for (int hit : hits) out->push_back(ids[static_cast<size_t>(hit)]);
-    } else if (error.kind != RE2::Set::kNoError) {  // out of its memory: one by one
-      for (size_t i = 0; i < sources.size(); ++i) {
-        RE2 regex(sources[i], options());
-        if (RE2::FullMatch(re2::StringPiece(text.data(), text.size()), regex)) {
-          out->push_back(ids[i]);
-        }
-      }
-    }
+    // Compile refuses what twenty states of don't fit its memory, so a search can't run out of it.
+    set.Match(re2::StringPiece(text.data(), text.size()), &hits);
+    for (int hit : hits) out->push_back(ids[static_cast<size_t>(hit)]);
   }
 
   RE2::Set set;
-  std::vector<std::string> sources;
   std::vector<uint32_t> ids;
 };
 
@@ -227,7 +213,6 @@ Status PatternSet::add_source(std::string_view pattern, std::string source, uint
     return bad_pattern(pattern, "found " + escaped(error) + ", expected " + std::string(expected));
   }
   automaton.ids.push_back(id);
-  automaton.sources.push_back(std::move(source));
   return {};
 }
 
@@ -295,7 +280,7 @@ void PatternSet::match(std::string_view component, std::string_view name,
   if (!prefix.empty()) collect(exact_, inner);
   if (longest_run_ > 0) {
     for_each_run(full, longest_run_, [&](size_t begin, size_t end) {
-      if (begin == 0 && end + 1 == prefix.size()) return;  // the component's name alone
+      if (end + 1 == prefix.size()) return;  // the component's name alone
       std::string_view run = full.substr(begin, end - begin);
       collect(segments_, run);
       if (begin == 0 || begin == prefix.size()) collect(leading_, run);

@@ -40,7 +40,7 @@ std::string read_name(std::string_view key, const Node& value, Problems& problem
 
 /// "256MiB", "1GiB", "4096" or an integer, in bytes.
 std::optional<uint64_t> parse_nbytes(const std::string& text) {
-  uint64_t number = 0;
+  uint64_t number{};
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc()) return std::nullopt;
   std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
@@ -84,8 +84,8 @@ void read_load(const Node& map, LoadSection& load, Problems& problems) {
       Field field;
       field.name = key;
       field.choices = kDtypes;
-      auto read = read_field(field, value, problems);
-      if (read && read->is_text()) load.dtype = read->text();
+      const Node read = read_field(field, value, problems).value_or(Node());
+      if (read.is_text()) load.dtype = read.text();
     } else if (key == "ring") {
       read_ring(value, load, problems);
     } else if (key == "threads") {

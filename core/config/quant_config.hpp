@@ -83,6 +83,9 @@ struct MethodChoice {
   const Node* field(std::string_view name) const;
 };
 
+/// Whether two choices of one method set the same values, wherever they come from.
+bool same_fields(const MethodChoice& a, const MethodChoice& b);
+
 /// keep: leave what the checkpoint has (null in a component map, `use: keep`).
 struct Keep {};
 using Choice = std::optional<MethodChoice>;  // nullopt: keep

@@ -19,9 +19,9 @@ std::optional<std::string> read_text(std::string_view key, const Node& value,
   Field field;
   field.name = std::string(key);
   field.choices = std::move(choices);
-  auto read = read_field(field, value, problems);
-  if (!read || read->is_null()) return std::nullopt;
-  return read->text();
+  const Node read = read_field(field, value, problems).value_or(Node());
+  if (read.is_null()) return std::nullopt;
+  return read.text();
 }
 
 /// A pattern that compiles, else a problem at its place.
@@ -40,9 +40,9 @@ std::optional<uint64_t> read_count(std::string_view key, const Node& value, Prob
   field.name = std::string(key);
   field.type = FieldType::integer;
   field.low = 0;
-  auto read = read_field(field, value, problems);
-  if (!read || read->is_null()) return std::nullopt;
-  return static_cast<uint64_t>(read->integer());
+  const Node read = read_field(field, value, problems).value_or(Node());
+  if (read.is_null()) return std::nullopt;
+  return static_cast<uint64_t>(read.integer());
 }
 
 void read_use(const Node& value, const Schemas& schemas, Rule& rule, Problems& problems) {

@@ -44,4 +44,9 @@ const Node* MethodChoice::field(std::string_view name) const {
   return &found->second.value;
 }
 
+bool same_fields(const MethodChoice& a, const MethodChoice& b) {
+  return std::equal(a.fields.begin(), a.fields.end(), b.fields.begin(), b.fields.end(),
+                    [](const auto& x, const auto& y) { return x.second.value == y.second.value; });
+}
+
 }  // namespace loadstone::config

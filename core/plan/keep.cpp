@@ -124,19 +124,17 @@ class Keeping {
     stored.name = std::move(name);
     stored.dtype = dtype_ != DType::invalid && is_plain_float(first.dtype) ? dtype_ : first.dtype;
     uint64_t rows = 0;
-    for (const Block& block : blocks) rows += block.count;
+    for (const Block& block : blocks) {
+      LS_CHECK(check_rows(block));
+      rows += block.count;
+    }
     stored.shape = first.shape;
     if (!stored.shape.empty()) stored.shape[0] = rows;
     if (blocks.size() > 1 && layer_.groups > 1) {
       stored.shape[0] = rows / layer_.groups;
       stored.shape.insert(stored.shape.begin(), layer_.groups);
     }
-    auto nbytes = tensor_nbytes(stored.dtype, stored.shape);
-    if (!nbytes) {
-      return Error{Code::invalid_checkpoint, "tensor has no size", escaped(first.name),
-                   "found dtype " + std::string(name_of(stored.dtype)), ""};
-    }
-    stored.nbytes = *nbytes;
+    stored.nbytes = tensor_nbytes(stored.dtype, stored.shape).value_or(0);  // of whole rows
     auto index = static_cast<uint32_t>(out_.stored.size());
     uint64_t at = 0;
     for (const Block& block : blocks) at += add_block(index, stored, block, at);
@@ -144,12 +142,24 @@ class Keeping {
     return {};
   }
 
+  /// Some rows of a tensor can be taken only where each is whole bytes.
+  Status check_rows(const Block& block) const {
+    const formats::TensorEntry& from = entry(block.tensor);
+    const uint64_t rows = leading(block.tensor);
+    if (block.count == rows || from.nbytes % rows == 0) return {};
+    return Error{Code::invalid_checkpoint, "tensor can't be cut", escaped(from.name),
+                 "found " + std::to_string(block.count) + " of " + std::to_string(rows) +
+                     " rows of dtype " + std::string(name_of(from.dtype)) +
+                     ", expected rows of whole bytes",
+                 ""};
+  }
+
   /// Returns the bytes that the block fills of the stored tensor.
   uint64_t add_block(uint32_t index, const Stored& stored, const Block& block, uint64_t at) {
     const formats::TensorEntry& from = entry(block.tensor);
-    uint64_t rows = from.shape.empty() ? 1 : from.shape[0];
-    uint64_t row = rows == 0 ? 0 : from.nbytes / rows;
-    uint64_t nbytes = row * block.count;
+    const uint64_t rows = leading(block.tensor);
+    const uint64_t row = rows == 0 ? 0 : from.nbytes / rows;
+    const uint64_t nbytes = block.count == rows ? from.nbytes : row * block.count;
     if (nbytes == 0) return 0;
     if (stored.dtype == from.dtype) {
       out_.identities.push_back(

@@ -29,11 +29,9 @@ Result<KnownComponents> KnownComponents::read(const std::string& adapters_dir) {
   for (const graph::Adapter& family : adapters.families) {
     for (const graph::AdapterComponent& component : family.components) {
       if (component.name == "*") continue;  // the generic family has whatever a checkpoint has
-      const bool prefixed = component.rest || !component.prefixes.empty();
       const auto [at, fresh] = out.components_.emplace(component.name, KnownComponent{});
       KnownComponent& known = at->second;
       if (fresh || rank(component.reach) > rank(known.reach)) known.reach = component.reach;
-      known.keeps_prefix = known.keeps_prefix || prefixed;
       if (component.reach == graph::Reach::flat) ++flat[component.name];
     }
   }

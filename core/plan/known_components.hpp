@@ -13,7 +13,6 @@ namespace loadstone::plan {
 /// A component name over all families that have it.
 struct KnownComponent {
   graph::Reach reach = graph::Reach::map;  // of the family where a flat method gets furthest
-  bool keeps_prefix = false;               // its layer paths begin with its name ("thinker.")
 };
 
 class KnownComponents {

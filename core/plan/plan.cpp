@@ -74,7 +74,6 @@ const formats::TensorEntry& Plan::entry_of(const LayerPlan& plan, uint32_t tenso
 }
 
 uint64_t row_count(const formats::TensorEntry& tensor) {
-  if (tensor.shape.size() < 2) return 1;
   uint64_t rows = 1;  // can't overflow: the reader has checked the product of all dims
   for (size_t i = 0; i + 1 < tensor.shape.size(); ++i) rows *= tensor.shape[i];
   return rows;

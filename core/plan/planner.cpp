@@ -137,9 +137,7 @@ class Planner {
 
   /// One config for equal choices; null for keep.
   Result<std::shared_ptr<const plugin::MethodConfig>> config_of(const Routed& routed) {
-    if (routed.wish == Decision::keep || routed.choice == nullptr) {
-      return std::shared_ptr<const plugin::MethodConfig>();
-    }
+    if (routed.choice == nullptr) return std::shared_ptr<const plugin::MethodConfig>();
     auto known = by_pointer_.find(routed.choice.get());
     if (known != by_pointer_.end()) return known->second;
     std::string key = content_key(*routed.choice);
@@ -219,8 +217,7 @@ class Planner {
   void find_idle() {
     for (const auto& [choice, use] : uses_) {
       if (use.kept < use.asked) continue;
-      const Node* file = choice->field("gguf_model");
-      if (file != nullptr && file->is_text()) continue;  // its floats are what was asked for
+      if (choice->field("gguf_model")) continue;  // its floats are what was asked for
       const std::string where = choice->mark.text();
       problems_.push_back(Error{
           Code::invalid_config, "method quantizes nothing", where.empty() ? "quantization" : where,
@@ -331,7 +328,7 @@ class Planner {
       if (tensor.part != index) continue;
       out.tensors.push_back({tensor.tensor, 0, 0, tensor.suffix});
       const bool bias = tensor.suffix == "bias" || tensor.suffix == "linear.bias";
-      out.has_bias |= layer.has_bias && bias;
+      out.has_bias |= bias;
     }
     return out;
   }

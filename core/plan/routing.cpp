@@ -73,12 +73,11 @@ class Router {
       if (!declared_[i]) continue;
       check_agreement(graph_.components[i].name, *declared_[i], entries_[i].whole, problems_);
     }
+    if (!problems_.empty()) return take_problems();
     std::vector<Routed> out;
-    if (problems_.empty()) {
-      out.reserve(graph_.layers.size());
-      for (const graph::Layer& layer : graph_.layers) out.push_back(decide(layer));
-    }
-    if (problems_.empty() || !out.empty()) finish();
+    out.reserve(graph_.layers.size());
+    for (const graph::Layer& layer : graph_.layers) out.push_back(decide(layer));
+    finish();
     if (!problems_.empty()) return take_problems();
     if (listing) list(*listing);
     return out;
@@ -301,7 +300,7 @@ class Router {
         list.field = "unquantized_modules";
         entries = other;
       }
-      if (entries && entries->is_list()) list.entries = entries->items();
+      if (entries) list.entries = entries->items();
       list.matched.assign(list.entries.size(), false);
       for (uint32_t i = 0; i < list.entries.size(); ++i) {
         Status status = list.patterns.add_entry(list.entries[i].raw(), i);
@@ -321,7 +320,9 @@ class Router {
     if (!entry.given) return false;
     const std::string place = place_of(entry.mark, "quantization");
     if (!entry.choice) {
-      if (serialized && declared_[layer.component]) return false;  // already a problem
+      if (const auto& declared = declared_[layer.component]; serialized && declared) {
+        check_agreement(names.component, *declared, entry, problems_);  // of a scope
+      }
       out.rule = place;
       out.reason = entry.key == "none" ? "unquantized on request"
                                        : "component " + quoted(entry.key) + " stays unquantized";
@@ -450,12 +451,11 @@ class Router {
   }
 
   void check_entries() {
-    std::set<const config::MethodChoice*> seen;
     for (size_t i = 0; i < entries_.size(); ++i) {
       std::vector<const Entry*> all = {&entries_[i].whole};
       for (const Entry& scope : entries_[i].scopes) all.push_back(&scope);
       for (const Entry* entry : all) {
-        if (!entry->choice || !seen.insert(entry->choice.get()).second) continue;
+        if (!entry->choice) continue;
         if (used_[entry->choice.get()] > 0 || quantization_.allow_unmatched) continue;
         const std::string name = entry->key.empty() ? "the default scope" : quoted(entry->key);
         problems_.add("method quantizes nothing", entry->mark,

@@ -11,13 +11,6 @@ namespace {
 
 using ChoicePtr = std::shared_ptr<const config::MethodChoice>;
 
-bool same_fields(const config::MethodChoice& a, const config::MethodChoice& b) {
-  auto equal = [](const auto& x, const auto& y) {
-    return x.first == y.first && x.second.value == y.second.value;
-  };
-  return std::equal(a.fields.begin(), a.fields.end(), b.fields.begin(), b.fields.end(), equal);
-}
-
 std::string text_at(const Node& map, std::string_view key) {
   const Node* value = map.find(key);
   return value && value->is_text() ? value->text() : "";
@@ -123,7 +116,7 @@ const plugin::Claim* claim_of(const formats::Declaration& declaration, const Sig
                               plugin::Registry& registry) {
   const plugin::Claim* found = registry.claim_for(declaration.origin, signature.quant_method,
                                                   signature.format, signature.algorithm);
-  if (found || signature.quant_method.empty()) return found;
+  if (found) return found;
   const auto schemas = registry.schemas();
   const config::MethodSchema* schema =
       schemas.ok() ? schemas->find(signature.quant_method) : nullptr;
@@ -161,10 +154,6 @@ void add_pattern(config::PatternSet& set, uint32_t style, std::string_view patte
 
 /// Exact beats suffix beats the others.
 int rank(uint32_t style) { return style == LS_STYLE_EXACT ? 2 : style == LS_STYLE_SUFFIX ? 1 : 0; }
-
-bool ends_with(std::string_view text, std::string_view suffix) {
-  return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
-}
 
 }  // namespace
 
@@ -212,9 +201,7 @@ Status Declared::check_values(const plugin::DeclarationReading& reading) const {
   config::Problems problems;
   for (const plugin::DeclaredField& declared : reading.fields) {
     for (const config::Field& field : schema_.fields) {
-      if (field.name == declared.name && !declared.value.is_null()) {
-        config::read_field(field, declared.value, problems);
-      }
+      if (field.name == declared.name) config::read_field(field, declared.value, problems);
     }
   }
   if (problems.empty()) return {};
@@ -259,7 +246,7 @@ ChoicePtr Declared::choice_of(const std::vector<uint32_t>& fields) {
   // Different patterns may say the same: such layers share one choice.
   ChoicePtr shared = out;
   for (const auto& [known, choice] : made_) {
-    if (same_fields(*choice, *out)) shared = choice;
+    if (config::same_fields(*choice, *out)) shared = choice;
   }
   made_.emplace_back(fields, shared);
   return shared;
@@ -296,17 +283,15 @@ ChoicePtr merge_fields(const config::MethodChoice& declared, const config::Metho
   auto out = std::make_shared<config::MethodChoice>(declared);
   for (const auto& [name, field] : user.fields) {
     if (field.from != config::From::user || name == "ignored_layers") continue;
-    auto own = out->fields.find(name);
-    if (own == out->fields.end()) continue;
-    if (own->second.from != config::From::checkpoint || runs(name)) {
-      own->second = field;
-    } else if (!(own->second.value == field.value)) {
+    config::FieldValue& own = out->fields[name];
+    if (own.from != config::From::checkpoint || runs(name)) {
+      own = field;
+    } else if (!(own.value == field.value)) {
       problems.add("configuration disagrees with the checkpoint", field.value.mark(),
                    "found " + name + " " + field.value.describe() + ", expected " +
-                       own->second.value.describe() + " as " + where + " declares");
+                       own.value.describe() + " as " + where + " declares");
     }
   }
-  if (user.on_unsupported) out->on_unsupported = user.on_unsupported;
   return out;
 }
 
@@ -389,10 +374,9 @@ bool is_serialized(const graph::Layer& layer, const formats::Component& componen
     if (suffix.empty() || suffix == "weight") {
       const bool plain_integer = dtype == DType::I64 || dtype == DType::BOOL;
       if (!is_plain_float(dtype) && !plain_integer) return true;
-    } else if (suffix != "bias" && suffix != "k_scale" && suffix != "v_scale" &&
-               suffix != "q_scale" && suffix != "prob_scale") {
-      if (ends_with(suffix, "scale") || ends_with(suffix, "scales") || suffix[0] == 'q' ||
-          suffix.find("scale") != std::string_view::npos ||
+    } else if (suffix != "k_scale" && suffix != "v_scale" && suffix != "q_scale" &&
+               suffix != "prob_scale") {
+      if (suffix[0] == 'q' || suffix.find("scale") != std::string_view::npos ||
           suffix.find("packed") != std::string_view::npos) {
         return true;
       }

@@ -16,7 +16,7 @@ graph::Graph imagined(const config::QuantConfig& user, const std::string& compon
   graph::Graph graph;
   std::vector<std::string> names = {component};
   for (const auto& [key, choice] : user.components) {
-    if (key != "default" && key != component && !config::is_pattern(key)) names.push_back(key);
+    if (!config::is_pattern(key)) names.push_back(key);
   }
   for (const std::string& name : names) {
     graph::GraphComponent one;
@@ -30,14 +30,13 @@ graph::Graph imagined(const config::QuantConfig& user, const std::string& compon
 /// Both lists hold in a load: the user's entries behind the declared ones.
 void add_ignored(const config::MethodChoice& user, config::MethodChoice& out) {
   const Node* more = user.field("ignored_layers");
-  const auto list = out.fields.find("ignored_layers");
-  if (!more || !more->is_list() || more->items().empty() || list == out.fields.end()) return;
-  std::vector<Node> all;
-  if (list->second.value.is_list()) all = list->second.value.items();
+  if (!more || more->items().empty()) return;
+  config::FieldValue& list = out.fields["ignored_layers"];
+  std::vector<Node> all = list.value.items();
   for (const Node& one : more->items()) {
     if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(one);
   }
-  list->second = {Node::of_list(std::move(all)), config::From::user};
+  list = {Node::of_list(std::move(all)), config::From::user};
 }
 
 }  // namespace
@@ -154,17 +153,10 @@ Result<LayerAnswer> resolve_layer(const config::QuantConfig& user, const LayerQu
                                   const std::vector<formats::Declaration>& declarations,
                                   const KnownComponents& known, plugin::Registry& registry) {
   const std::string named = component_of(question.path, user, known);
-  const KnownComponent* family = known.find(named);
-  const bool keeps_prefix = family && family->keeps_prefix;
-  const auto less = [&](const std::string& path) {
-    const bool begins = !named.empty() && !keeps_prefix && path.starts_with(named + ".");
-    return begins ? path.substr(named.size() + 1) : path;
-  };
-  LayerAnswer answer{named.empty() ? known.usual() : named, less(question.path), "", "", ""};
+  LayerAnswer answer{named.empty() ? known.usual() : named, question.path, "", "", ""};
   graph::Graph graph = imagined(user, answer.component, known);
-  std::vector<std::string> parts;
-  for (const std::string& part : question.parts) parts.push_back(less(part));
-  if (parts.empty()) parts.push_back(answer.path);
+  std::vector<std::string> parts = question.parts;
+  if (parts.empty()) parts.push_back(question.path);
   graph.layers.push_back(imagined_layer(question, answer.path, parts));
   graph::Layer& layer = graph.layers.front();
 

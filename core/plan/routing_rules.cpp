@@ -21,12 +21,7 @@ std::string conditions_of(const config::Rule& rule) {
 
 bool same_use(const config::Choice& a, const config::Choice& b) {
   if (!a || !b) return !a && !b;
-  if (a->method != b->method || a->fields.size() != b->fields.size()) return false;
-  for (const auto& [name, field] : a->fields) {
-    auto other = b->fields.find(name);
-    if (other == b->fields.end() || !(other->second.value == field.value)) return false;
-  }
-  return true;
+  return a->method == b->method && config::same_fields(*a, *b);
 }
 
 bool contains(const std::vector<uint32_t>& sorted, uint32_t id) {
@@ -122,14 +117,14 @@ bool CompiledRules::holds(const config::Rule& rule, const graph::Layer& layer,
         elements = std::max(elements, numel);
       }
     }
-    if (rule.min_elements && elements < *rule.min_elements) return false;
-    if (rule.max_elements && elements > *rule.max_elements) return false;
+    if (elements < rule.min_elements.value_or(0)) return false;
+    if (elements > rule.max_elements.value_or(UINT64_MAX)) return false;
   }
   return true;
 }
 
 void CompiledRules::disagree(uint32_t first, uint32_t second, config::Problems& problems) {
-  if (reported_[second] || same_use(rules_[first].use, rules_[second].use)) return;
+  if (same_use(rules_[first].use, rules_[second].use)) return;
   reported_[second] = true;
   problems.add("rules disagree", rules_[second].mark,
                "found " + use_of(rules_[second].use) + " for layer " +

@@ -24,6 +24,7 @@ struct Folder {
 plugin::Registry scan() {
   plugin::RegistryOptions options;
   options.dirs = {LOADSTONE_BINARY_DIR "/tests/load_plugins",
+                  LOADSTONE_BINARY_DIR "/test_plugins/maker",
                   LOADSTONE_BINARY_DIR "/test_plugins/routes"};
   options.trust_writable = true;
   auto scanned = plugin::Registry::scan(options);

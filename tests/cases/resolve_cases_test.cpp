@@ -8,6 +8,7 @@
 #include "case_files.hpp"
 #include "plan/known_components.hpp"
 #include "plan/routing_configure.hpp"
+#include "plan/routing_declared.hpp"
 #include "plan/routing_resolve.hpp"
 
 namespace loadstone::plan {
@@ -21,6 +22,7 @@ plugin::Registry scan(const Node& refused) {
   std::ofstream(dir / "refused_formats.yaml") << refused.to_json();
   plugin::RegistryOptions options;
   options.dirs = {LOADSTONE_BINARY_DIR "/tests/load_plugins",
+                  LOADSTONE_BINARY_DIR "/test_plugins/maker",
                   LOADSTONE_BINARY_DIR "/test_plugins/routes", dir.string()};
   options.trust_writable = true;
   auto scanned = plugin::Registry::scan(options);
@@ -39,7 +41,8 @@ std::vector<formats::Declaration> declarations_of(const Node& one) {
   const Node* list = one.find("declares");
   if (!list) return out;
   for (const Node& value : list->items()) {
-    out.push_back({"quantization_config", "config.json", text_or(value, "scope", ""), value});
+    const std::string origin = text_or(value, "origin", "quantization_config");
+    out.push_back({origin, "config.json", text_or(value, "scope", ""), value});
   }
   return out;
 }
@@ -84,9 +87,20 @@ Result<std::string> known_of(const Node& families, const Node& one) {
     const KnownComponent* found = read->find(name.text());
     out += "; " + name.text() + " ";
     out += found ? std::string(graph::to_string(found->reach)) : "unknown";
-    if (found && found->keeps_prefix) out += " prefix";
   }
   return out + "; named " + read->named_by(one.find("layer")->raw());
+}
+
+/// What is said of declarations that don't count.
+Result<std::string> notes_of(const std::vector<formats::Declaration>& declarations,
+                             plugin::Registry& registry) {
+  graph::GraphComponent component;
+  component.name = "transformer";
+  std::vector<std::string> notes;
+  LS_TRY(const auto declared, declared_by(component, declarations, registry, notes));
+  std::string out = declared ? declared->method() : "nothing";
+  for (const std::string& note : notes) out += "; " + note;
+  return out;
 }
 
 Result<std::string> outcome(const Node& file, const Node& one, plugin::Registry& registry) {
@@ -102,6 +116,8 @@ Result<std::string> outcome(const Node& file, const Node& one, plugin::Registry&
     LS_TRY(user, config::build_quant_config(root, Node(), schemas));
   }
   const auto declarations = declarations_of(one);
+  if (what == "notes") return notes_of(declarations, registry);
+  if (what == "reader") return reader_of(declarations.front(), registry);
   if (what == "configure") {
     LS_CHECK(configure_all(user, registry));
     return std::string("configured");

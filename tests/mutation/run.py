@@ -12,8 +12,9 @@ Operators, applied wherever they fit (mutate.py):
 All mutants of a file are compiled into one object, each behind a switch that MUTANT=NUMBER sets
 (switch.hpp); those that don't compile are dropped and counted. The program of the cases is linked
 with these objects, run once to see which mutants are met at all, then once for each of those; it
-stops at the first case that fails. A mutant is killed when a case fails, crashes or hangs. Survivors
-that someone has looked at are named with the reason in survivors.txt.
+stops at the first case that fails. A mutant is killed when a case fails, crashes or hangs; asserts
+and the standard library's checks are on, so that what only undefined behaviour hides crashes.
+Survivors that someone has looked at are named with the reason in survivors.txt.
 
 Needs a configured build folder with the targets cases_test and routing_test built, and Debian's
 python3-clang-14; nothing may change in either meanwhile. About an hour on two cores. Writes below
@@ -39,6 +40,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
 FOLDERS = ('core/config', 'core/plan')
 NUMBERS = 1000  # of a file
+CHECKED = ['core/base/tree.cpp']  # not mutated, but its asserts tell what a mutant asks wrongly
+FLAGS = ['-w', '-O1', '-D_GLIBCXX_ASSERTIONS']
 CASES = ['core/plan/CMakeFiles/routing_test.dir/routing_test.cpp.o']  # beside those of cases_test
 
 
@@ -80,7 +83,7 @@ def compile_mutants(work):
     out = os.path.join(build, 'mutation', name)
     os.makedirs(os.path.dirname(out), exist_ok=True)
     cache = ['ccache'] if shutil.which('ccache') else []
-    base = cache + command + ['-w', '-O1', '-I', HERE, '-include', os.path.join(HERE, 'switch.hpp'),
+    base = cache + command + FLAGS + ['-I', HERE, '-include', os.path.join(HERE, 'switch.hpp'),
                       '-I', os.path.join(SOURCE, os.path.dirname(name))]
     dropped = set()
     while True:
@@ -104,6 +107,17 @@ def compile_mutants(work):
         if not fresh:
             sys.exit(f'{name}: no mutant explains\n{done.stderr[:3000]}')
         dropped |= fresh
+
+
+def compile_checked(work):
+    """Compiles a source as it is, with its asserts."""
+    build, name = work
+    directory, command = command_of(build, name)
+    out = os.path.join(build, 'mutation', name + '.o')
+    os.makedirs(os.path.dirname(out), exist_ok=True)
+    subprocess.run(command + FLAGS + ['-c', os.path.join(SOURCE, name), '-o', out], cwd=directory,
+                   check=True)
+    return out
 
 
 def link(build, objects, mutants):
@@ -169,6 +183,7 @@ def main():
     parser.add_argument('--sample', type=int, help='only so many mutants, drawn at random')
     parser.add_argument('--seed', type=int, default=1, help='of the sample')
     parser.add_argument('--survivors', metavar='FILE.json', help='only survivors of that report')
+    parser.add_argument('--named', action='store_true', help='only mutants named in survivors.txt')
     parser.add_argument('--jobs', type=int, default=2, help='processes at once')
     parser.add_argument('--goal', type=float, default=0.9, help='share to kill')
     parser.add_argument('--report', metavar='FILE.json', help='where to write the figures')
@@ -178,9 +193,10 @@ def main():
     works = [(build, name, NUMBERS * at) for at, name in enumerate(names)]
     with multiprocessing.Pool(given.jobs) as pool:
         compiled = pool.map(compile_mutants, works, chunksize=1)
+        checked = pool.map(compile_checked, [(build, name) for name in CHECKED])
     mutants = {m.number: m for found, _, _ in compiled for m in found}
     dropped = set().union(*(lost for _, lost, _ in compiled))
-    program = link(build, [path for _, _, path in compiled], NUMBERS * len(names))
+    program = link(build, [path for _, _, path in compiled] + checked, NUMBERS * len(names))
     met_file = os.path.join(build, 'mutation', 'met.txt')
     begin = time.monotonic()
     subprocess.run([program, '--gtest_brief=1'], check=True,
@@ -193,6 +209,9 @@ def main():
         with open(given.survivors, encoding='utf-8') as file:
             again = {key_of(one) for one in json.load(file)['survivors']}
         chosen = [n for n in chosen if key_of(vars(mutants[n])) in again]
+    if given.named:
+        chosen = [n for n in chosen
+                  if (mutants[n].file, mutants[n].operator, mutants[n].text) in reviewed()]
     if given.sample:
         chosen = sorted(random.Random(given.seed).sample(chosen, min(given.sample, len(chosen))))
     print(f'{len(mutants)} mutants, {len(dropped)} do not compile, {len(chosen)} chosen; the cases '
