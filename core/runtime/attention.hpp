@@ -16,6 +16,9 @@ struct AttentionCall {
   bool causal = false;  // query i sees keys up to i (Lq = Lk)
 };
 
+/// Whether cuDNN computes it, not LibTorch's own choice: 16-bit types on sm90 and newer from 1,024
+/// queries on, where it is about twice as fast as flash attention.
+bool takes_cudnn(const AttentionCall& call);
 /// softmax(scale·q·kᵀ)·v as [B, Lq, H·D], dense.
 at::Tensor attention(const AttentionCall& call);
 

@@ -12,6 +12,7 @@
 #include "interrupt.hpp"
 #include "loading.hpp"
 #include "outputs.hpp"
+#include "runtime/attention_calls.hpp"
 #include "runtime/ceilings.hpp"
 #include "session.hpp"
 #include "table.hpp"
@@ -28,6 +29,7 @@ struct Figures {
   double step_flops = 0;  // of the linear layers that a step calls
   double first_step = 0;  // seconds from nothing loaded to the first step's end
   load::Report report;    // of the last load
+  runtime::AttentionCalls attention;
 };
 
 double median(std::vector<double> values) {
@@ -89,6 +91,7 @@ Result<Figures> measure(Engine& engine, const BenchOptions& o, runtime::Compute 
     if (round + 1 < o.rounds) continue;
     out.device = gpu < 0 ? "cpu" : "cuda:" + std::to_string(gpu);
     LS_TRY(out.step_flops, step_flops(pipeline, o));
+    out.attention = runtime::attention_calls();
     LS_TRY(out.ceilings, runtime::measure_ceilings(gpu, compute));
   }
   return out;
@@ -122,8 +125,10 @@ std::string for_people(const Figures& f) {
   memory("host", f.report.measured_peak_host, f.report.predicted_peak_host, "peak as planned");
   memory(f.device.c_str(), f.report.measured_peak_device, f.report.predicted_peak_device,
          "peak as planned");
-  return table.text() + fmt::format("\n{}: loaded in {:.3f} s, first step after {:.3f} s\n",
-                                    f.device, load, f.first_step);
+  return table.text() + fmt::format(
+                            "\n{}: loaded in {:.3f} s, first step after {:.3f} s; attention: {} "
+                            "calls by cuDNN, {} by LibTorch's choice\n",
+                            f.device, load, f.first_step, f.attention.cudnn, f.attention.torch);
 }
 
 Node to_node(const Figures& f) {
@@ -145,6 +150,8 @@ Node to_node(const Figures& f) {
                               {"product_flops", number(f.step_flops)},
                               {"flops_per_second_at_most", number(f.ceilings.flops)},
                               {"first_after_seconds", number(f.first_step)}})},
+       {"attention", Node::of_map({{"cudnn_calls", bytes(f.attention.cudnn)},
+                                   {"libtorch_calls", bytes(f.attention.torch)}})},
        {"memory", Node::of_map({{"host_peak_nbytes", bytes(f.report.measured_peak_host)},
                                 {"host_planned_nbytes", bytes(f.report.predicted_peak_host)},
                                 {"device_peak_nbytes", bytes(f.report.measured_peak_device)},
