@@ -30,6 +30,12 @@ class Linear {
   /// The same into columns of a wider matrix: y [m, out], last stride 1. `shared` is what layers
   /// called before with the same x left.
   virtual void into(const at::Tensor& x, at::Tensor& y, SharedActivation& shared) const = 0;
+  /// into(), but the layer may leave its bias to the caller: what is returned is still to be added,
+  /// undefined: nothing is. For callers whose next kernel reads y anyway.
+  virtual at::Tensor into_without_bias(const at::Tensor& x, at::Tensor& y,
+                                       SharedActivation& shared) const;
+  /// y = gelu(x·Wᵀ + b), the tanh form.
+  virtual void gelu_into(const at::Tensor& x, at::Tensor& y, SharedActivation& shared) const;
   /// Whether each row of y depends on its row of x alone, so that rows of several calls may be
   /// computed together. False where a method may look at all rows (one scale for the whole x).
   virtual bool rows_are_independent() const = 0;

@@ -40,6 +40,15 @@ class Observed final : public Linear {
     inner_->into(x, y, shared);
     if (state_->observer) state_->observer(component_, path_, x, y);
   }
+  at::Tensor into_without_bias(const at::Tensor& x, at::Tensor& y,
+                               SharedActivation& shared) const override {
+    if (!state_->observer) return inner_->into_without_bias(x, y, shared);
+    return Linear::into_without_bias(x, y, shared);
+  }
+  void gelu_into(const at::Tensor& x, at::Tensor& y, SharedActivation& shared) const override {
+    if (!state_->observer) return inner_->gelu_into(x, y, shared);
+    Linear::gelu_into(x, y, shared);
+  }
   bool rows_are_independent() const override { return inner_->rows_are_independent(); }
 
  private:

@@ -174,6 +174,13 @@ class QuantizedLinear final : public Linear {
   void into(const at::Tensor& x, at::Tensor& y, SharedActivation& shared) const override {
     bound_->run(x, y, bias_, shared);
   }
+  /// A product on a GPU takes up to a quarter longer with a bias.
+  at::Tensor into_without_bias(const at::Tensor& x, at::Tensor& y,
+                               SharedActivation& shared) const override {
+    const bool leaves = x.is_cuda();
+    bound_->run(x, y, leaves ? at::Tensor() : bias_, shared);
+    return leaves ? bias_ : at::Tensor();
+  }
   bool rows_are_independent() const override { return false; }
 
  private:

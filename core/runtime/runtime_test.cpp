@@ -4,6 +4,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/gelu.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
@@ -15,8 +16,10 @@
 #include <filesystem>
 
 #include "runtime/attention.hpp"
+#include "runtime/attention_calls.hpp"
 #include "runtime/gemm.hpp"
 #include "runtime/image_files.hpp"
+#include "runtime/linear.hpp"
 #include "runtime/noise.hpp"
 #include "runtime/torch_setup.hpp"
 #include "runtime/trace.hpp"
@@ -111,6 +114,29 @@ TEST(Noise, DependsOnTheSeedAloneAndIsOneDraw) {
   EXPECT_TRUE(at::equal(a, draw_noise({2, 1, 16, 4, 4}, 7)));
   EXPECT_FALSE(at::equal(a, draw_noise({2, 1, 16, 4, 4}, 8)));
   EXPECT_TRUE(at::equal(a.view({-1}), draw_noise({512}, 7)));
+}
+
+TEST(PlainLinear, GeluIsOfTheWholeProduct) {
+  const at::Tensor w = at::randn({5, 8}), b = at::randn({5}), x = at::randn({3, 8});
+  for (const at::Tensor& bias : {b, at::Tensor()}) {
+    const auto layer = plain_linear(w, bias);
+    at::Tensor y = at::zeros({3, 5});
+    SharedActivation shared;
+    layer->gelu_into(x, y, shared);
+    EXPECT_TRUE(at::equal(y, at::gelu((*layer)(x), "tanh")));
+    EXPECT_FALSE(layer->into_without_bias(x, y, shared).defined());
+    EXPECT_TRUE(at::equal(y, (*layer)(x)));
+  }
+}
+
+TEST(Attention, CallsAreCountedByWhoComputedThem) {
+  const at::Tensor x = at::randn({1, 2, 2048, 8}).to(at::kBFloat16);
+  const AttentionCall call{.q = x, .k = x, .v = x, .scale = 0.25};
+  EXPECT_FALSE(takes_cudnn(call));  // on the CPU
+  const AttentionCalls before = attention_calls();
+  attention(call);
+  EXPECT_EQ(attention_calls().torch, before.torch + 1);
+  EXPECT_EQ(attention_calls().cudnn, before.cudnn);
 }
 
 TEST(Attention, GroupedAndCausal) {

@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "common/row_kernels.hpp"
+#include "runtime/fused.hpp"
 
 namespace loadstone::networks {
 namespace {
@@ -90,6 +91,20 @@ at::Tensor turned(const at::Tensor& heads, const HeadNorm& norm, const RotaryTab
 void place_on_gpu(const at::Tensor& projections, const HeadCounts& heads, const HeadNorm& q_norm,
                   const HeadNorm& k_norm, const RotaryTable& table, RotaryPairs pairs,
                   at::Tensor& out, int64_t offset) {
+  if (pairs == RotaryPairs::adjacent && runtime::fused::place_heads({.from = projections,
+                                                                     .to = out,
+                                                                     .offset = offset,
+                                                                     .q = heads.q,
+                                                                     .kv = heads.kv,
+                                                                     .dim = heads.dim,
+                                                                     .q_weight = q_norm.weight,
+                                                                     .k_weight = k_norm.weight,
+                                                                     .q_eps = q_norm.eps,
+                                                                     .k_eps = k_norm.eps,
+                                                                     .cosine = table.cosine,
+                                                                     .sine = table.sine})) {
+    return;
+  }
   const int64_t batch = out.size(0), rows = projections.size(0), count = rows / batch;
   const int64_t q = heads.q * heads.dim, kv = heads.kv * heads.dim;
   at::Tensor place = out.narrow(1, offset, count);

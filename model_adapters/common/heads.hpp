@@ -33,7 +33,8 @@ struct HeadCounts {
 
 /// Reads projections [batch·T, (q + 2·kv)·dim] (q heads, then k, then v), norms and rotates q and
 /// k by the table's T positions, and writes them to rows [offset, offset + T) of
-/// `out` [batch, S, (q + 2·kv)·dim].
+/// `out` [batch, S, (q + 2·kv)·dim]. On a GPU the projections may be those rows of `out`
+/// themselves.
 void place_heads(const at::Tensor& projections, const HeadCounts& heads, const HeadNorm& q_norm,
                  const HeadNorm& k_norm, const RotaryTable& table, RotaryPairs pairs,
                  at::Tensor& out, int64_t offset);

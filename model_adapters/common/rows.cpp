@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "common/row_kernels.hpp"
+#include "runtime/fused.hpp"
 
 namespace loadstone::networks {
 
@@ -18,6 +19,8 @@ using namespace kernels;  // NOLINT(google-build-using-namespace): this file is 
 at::Tensor layer_norm_modulated(const at::Tensor& x, const at::Tensor& scale,
                                 const at::Tensor& shift, double eps) {
   if (!x.is_cpu()) {
+    at::Tensor out = at::empty(x.sizes(), x.options());
+    if (runtime::fused::layer_norm_modulated(out, x, scale, shift, eps)) return out;
     const at::Tensor normed = at::layer_norm(x, {x.size(1)}, {}, {}, eps);
     return at::addcmul(shift, normed, scale.add(1.0));
   }
@@ -67,9 +70,10 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return out;
 }
 
-void add_gated(at::Tensor& x, const at::Tensor& gate, const at::Tensor& y) {
+void add_gated(at::Tensor& x, const at::Tensor& gate, const at::Tensor& y, const at::Tensor& bias) {
   if (!x.is_cpu()) {
-    x.addcmul_(gate, y);
+    if (runtime::fused::add_gated(x, gate, y, bias)) return;
+    x.addcmul_(gate, bias.defined() ? y.add(bias) : y);
     return;
   }
   const int64_t width = x.size(1);
@@ -91,6 +95,17 @@ void add_gated(at::Tensor& x, const at::Tensor& gate, const at::Tensor& y) {
       }
     });
   });
+}
+
+at::Tensor add_gated_then_norm(at::Tensor& x, const at::Tensor& gate, const at::Tensor& y,
+                               const at::Tensor& bias, const at::Tensor& scale,
+                               const at::Tensor& shift, double eps) {
+  if (!x.is_cpu()) {
+    at::Tensor out = at::empty(x.sizes(), x.options());
+    if (runtime::fused::add_gated_then_norm(out, x, gate, y, bias, scale, shift, eps)) return out;
+  }
+  add_gated(x, gate, y, bias);
+  return layer_norm_modulated(x, scale, shift, eps);
 }
 
 at::Tensor swiglu(const at::Tensor& x) {

@@ -2,7 +2,6 @@
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/gelu.h>
 #include <ATen/ops/silu.h>
 
 #include <cmath>
@@ -11,6 +10,7 @@
 #include "base/text.hpp"
 #include "common/rows.hpp"
 #include "common/timestep.hpp"
+#include "qwen_image/passes.hpp"
 #include "runtime/attention.hpp"
 
 namespace loadstone::networks::qwen_image {
@@ -39,37 +39,70 @@ struct Block {
   Stream img, txt;
 };
 
-/// Six rows of a modulation vector [6·width].
+/// What modulates a norm: two vectors [width].
+struct Affine {
+  at::Tensor scale, shift;
+};
+
+/// Six rows of a modulation vector [6·width]: shift, scale and gate of either half of a block.
 struct Modulation {
-  at::Tensor shift1, scale1, gate1, shift2, scale2, gate2;
+  Affine norm1, norm2;
+  at::Tensor gate1, gate2;
   Modulation(const at::Tensor& all, int64_t width)
-      : shift1(all.narrow(0, 0, width)),
-        scale1(all.narrow(0, width, width)),
+      : norm1{all.narrow(0, width, width), all.narrow(0, 0, width)},
+        norm2{all.narrow(0, 4 * width, width), all.narrow(0, 3 * width, width)},
         gate1(all.narrow(0, 2 * width, width)),
-        shift2(all.narrow(0, 3 * width, width)),
-        scale2(all.narrow(0, 4 * width, width)),
         gate2(all.narrow(0, 5 * width, width)) {}
 };
 
-/// A product over rows of several passes: at once where rows are independent, else a call a pass,
-/// so that a scale of the whole input never sees another pass.
-at::Tensor apply(const Linear& layer, const at::Tensor& x, const std::vector<int64_t>& passes) {
-  if (passes.size() == 1 || layer.rows_are_independent()) return layer(x);
-  at::Tensor y = at::empty({x.size(0), layer.out()}, x.options());
-  int64_t at = 0;
-  for (int64_t count : passes) {
-    runtime::SharedActivation shared;
-    at::Tensor rows = y.narrow(0, at, count);
-    layer.into(x.narrow(0, at, count), rows, shared);
-    at += count;
+/// A stream between blocks: its rows, and their norm as what comes next reads it.
+struct Rows {
+  at::Tensor x, normed;
+};
+
+/// q, k and v of one stream: of all passes at once, or (on a GPU, where nothing is gained by that)
+/// of each pass straight into the rows that its attention reads.
+class Projection {
+ public:
+  Projection(const Stream& stream, const HeadCounts& heads, const at::Tensor& x,
+             const std::vector<int64_t>& passes, int64_t batch)
+      : stream_(stream), heads_(heads), x_(x), passes_(passes) {
+    const bool at_once = passes.size() > 1 && stream.qkv->rows_are_independent();
+    if (x.is_cpu() || batch > 1 || at_once) rows_ = apply(*stream.qkv, x, passes);
   }
-  return y;
+
+  /// Those of pass p, which begins at row `first`, normed and rotated in rows [offset, …) of
+  /// `placed`.
+  void place(size_t p, int64_t first, const RotaryTable& table, at::Tensor& placed,
+             int64_t offset) const {
+    at::Tensor rows;
+    if (rows_.defined()) {
+      rows = rows_.narrow(0, first, passes_[p]);
+    } else {
+      rows = placed.select(0, 0).narrow(0, offset, passes_[p]);
+      runtime::SharedActivation shared;
+      stream_.qkv->into(x_.narrow(0, first, passes_[p]), rows, shared);
+    }
+    place_heads(rows, heads_, stream_.q_norm, stream_.k_norm, table, RotaryPairs::adjacent, placed,
+                offset);
+  }
+
+ private:
+  const Stream& stream_;
+  const HeadCounts& heads_;
+  const at::Tensor& x_;
+  const std::vector<int64_t>& passes_;
+  at::Tensor rows_;  // of all passes
+};
+
+/// x += gate·product; the norm is then `next`'s.
+void add_then_norm(Rows& rows, const at::Tensor& gate, const Product& product, const Affine& next) {
+  rows.normed =
+      add_gated_then_norm(rows.x, gate, product.y, product.bias, next.scale, next.shift, kEps);
 }
 
-at::Tensor mlp(const Stream& stream, const at::Tensor& x, const std::vector<int64_t>& passes) {
-  at::Tensor inner = apply(*stream.up, x, passes);
-  at::gelu_(inner, "tanh");
-  return apply(*stream.down, inner, passes);
+Product mlp(const Stream& stream, const at::Tensor& x, const std::vector<int64_t>& passes) {
+  return apply_without_bias(*stream.down, apply_gelu(*stream.up, x, passes), passes);
 }
 
 Result<Sizes> read_sizes(const Node& config) {
@@ -175,14 +208,15 @@ struct Transformer::Networks {
                         options.device());
   }
 
-  /// Attention of every pass over [text, image]; image rows to `img`, text rows to `txt` (if asked
-  /// for), passes one after the other.
+  /// Attention of every pass over [text, image]; each pass's image rows to `img`, its text rows to
+  /// `txt` (if asked for).
   void attend(const Block& block, const at::Tensor& img_x, const at::Tensor& txt_x,
               const std::vector<TextInput>& texts, const ImageGrid& grid, const Passes& passes,
-              at::Tensor& img, at::Tensor* txt) const;
-  void run_block(const Block& block, at::Tensor& img, at::Tensor& txt,
-                 const std::vector<TextInput>& texts, const at::Tensor& img_modulation,
-                 const at::Tensor& txt_modulation, const ImageGrid& grid, const Passes& passes,
+              std::vector<at::Tensor>& img, std::vector<at::Tensor>* txt) const;
+  /// Leaves the streams normed for block + 1, or for the output after the last one; the text's only
+  /// if it goes on.
+  void run_block(size_t block, Rows& img, Rows& txt, const std::vector<TextInput>& texts,
+                 const StepModulation& step, const ImageGrid& grid, const Passes& passes,
                  bool text_goes_on) const;
 };
 
@@ -288,20 +322,18 @@ int64_t Transformer::modulation_nbytes() const {
 
 void Transformer::Networks::attend(const Block& block, const at::Tensor& img_x,
                                    const at::Tensor& txt_x, const std::vector<TextInput>& texts,
-                                   const ImageGrid& grid, const Passes& passes, at::Tensor& img,
-                                   at::Tensor* txt) const {
-  const at::Tensor img_qkv = apply(*block.img.qkv, img_x, passes.img);
-  const at::Tensor txt_qkv = apply(*block.txt.qkv, txt_x, passes.txt);
-  std::vector<at::Tensor> img_rows, txt_rows;
+                                   const ImageGrid& grid, const Passes& passes,
+                                   std::vector<at::Tensor>& img,
+                                   std::vector<at::Tensor>* txt) const {
+  const Projection img_qkv(block.img, sizes.heads, img_x, passes.img, passes.batch);
+  const Projection txt_qkv(block.txt, sizes.heads, txt_x, passes.txt, passes.batch);
   int64_t img_at = 0, txt_at = 0;
   for (size_t p = 0; p < texts.size(); ++p) {
     const int64_t tokens = passes.txt_tokens[p];
     at::Tensor placed =
         at::empty({passes.batch, tokens + grid.tokens(), sizes.heads.width()}, options);
-    place_heads(txt_qkv.narrow(0, txt_at, passes.txt[p]), sizes.heads, block.txt.q_norm,
-                block.txt.k_norm, texts[p].rotary, RotaryPairs::adjacent, placed, 0);
-    place_heads(img_qkv.narrow(0, img_at, passes.img[p]), sizes.heads, block.img.q_norm,
-                block.img.k_norm, grid.rotary, RotaryPairs::adjacent, placed, tokens);
+    txt_qkv.place(p, txt_at, texts[p].rotary, placed, 0);
+    img_qkv.place(p, img_at, grid.rotary, placed, tokens);
     img_at += passes.img[p];
     txt_at += passes.txt[p];
     // Queries of the text are needed only where its stream goes on.
@@ -313,32 +345,33 @@ void Transformer::Networks::attend(const Block& block, const at::Tensor& img_x,
         .v = view_heads(placed, sizes.heads, 2 * sizes.heads.q, sizes.heads.q),
         .scale = 1.0 / std::sqrt(static_cast<double>(sizes.heads.dim)),
     });
-    img_rows.push_back(mixed.narrow(1, tokens - first, grid.tokens()).reshape({-1, sizes.width}));
+    img.push_back(mixed.narrow(1, tokens - first, grid.tokens()).reshape({-1, sizes.width}));
     if (txt != nullptr) {
-      txt_rows.push_back(mixed.narrow(1, 0, tokens).reshape({-1, sizes.width}));
+      txt->push_back(mixed.narrow(1, 0, tokens).reshape({-1, sizes.width}));
     }
   }
-  img = img_rows.size() == 1 ? img_rows[0] : at::cat(img_rows, 0);
-  if (txt != nullptr) *txt = txt_rows.size() == 1 ? txt_rows[0] : at::cat(txt_rows, 0);
 }
 
-void Transformer::Networks::run_block(const Block& block, at::Tensor& img, at::Tensor& txt,
+void Transformer::Networks::run_block(size_t index, Rows& img, Rows& txt,
                                       const std::vector<TextInput>& texts,
-                                      const at::Tensor& img_modulation,
-                                      const at::Tensor& txt_modulation, const ImageGrid& grid,
+                                      const StepModulation& step, const ImageGrid& grid,
                                       const Passes& passes, bool text_goes_on) const {
-  const Modulation i(img_modulation, sizes.width), t(txt_modulation, sizes.width);
-  at::Tensor img_mixed, txt_mixed;
-  attend(block, layer_norm_modulated(img, i.scale1, i.shift1, kEps),
-         layer_norm_modulated(txt, t.scale1, t.shift1, kEps), texts, grid, passes, img_mixed,
+  const Block& block = blocks[index];
+  const int64_t width = sizes.width;
+  const bool last = index + 1 == blocks.size();
+  const Modulation i(step.img[index], width), t(step.txt[index], width);
+  std::vector<at::Tensor> img_mixed, txt_mixed;
+  attend(block, img.normed, txt.normed, texts, grid, passes, img_mixed,
          text_goes_on ? &txt_mixed : nullptr);
-  add_gated(img, i.gate1, apply(*block.img.out, img_mixed, passes.img));
-  add_gated(img, i.gate2,
-            mlp(block.img, layer_norm_modulated(img, i.scale2, i.shift2, kEps), passes.img));
+  add_then_norm(img, i.gate1, apply_each(*block.img.out, img_mixed), i.norm2);
+  add_then_norm(img, i.gate2, mlp(block.img, img.normed, passes.img),
+                last ? Affine{step.out.narrow(0, 0, width), step.out.narrow(0, width, width)}
+                     : Modulation(step.img[index + 1], width).norm1);
   if (!text_goes_on) return;
-  add_gated(txt, t.gate1, apply(*block.txt.out, txt_mixed, passes.txt));
-  add_gated(txt, t.gate2,
-            mlp(block.txt, layer_norm_modulated(txt, t.scale2, t.shift2, kEps), passes.txt));
+  add_then_norm(txt, t.gate1, apply_each(*block.txt.out, txt_mixed), t.norm2);
+  // After the last block nothing reads the text's norm.
+  add_then_norm(txt, t.gate2, mlp(block.txt, txt.normed, passes.txt),
+                last ? t.norm1 : Modulation(step.txt[index + 1], width).norm1);
 }
 
 std::vector<at::Tensor> Transformer::forward(const at::Tensor& latents,
@@ -346,6 +379,7 @@ std::vector<at::Tensor> Transformer::forward(const at::Tensor& latents,
                                              const StepModulation& step, const ImageGrid& grid,
                                              const Probe& probe) const {
   const Networks& n = *networks_;
+  const int64_t width = n.sizes.width;
   Networks::Passes passes;
   passes.batch = latents.size(0) / grid.tokens();
   std::vector<at::Tensor> txt_rows;
@@ -357,22 +391,22 @@ std::vector<at::Tensor> Transformer::forward(const at::Tensor& latents,
   }
   const int64_t count = static_cast<int64_t>(texts.size());
   const at::Tensor embedded = (*n.img_in)(latents.contiguous());
-  at::Tensor img = count == 1 ? embedded : embedded.repeat({count, 1});
-  at::Tensor txt = at::cat(txt_rows, 0);  // a copy: blocks add in place
+  const auto begin = [&](at::Tensor x, const at::Tensor& modulation) {
+    const Affine norm = Modulation(modulation, width).norm1;
+    at::Tensor normed = layer_norm_modulated(x, norm.scale, norm.shift, kEps);
+    return Rows{std::move(x), std::move(normed)};
+  };
+  Rows img = begin(count == 1 ? embedded : embedded.repeat({count, 1}), step.img[0]);
+  Rows txt = begin(at::cat(txt_rows, 0), step.txt[0]);  // a copy: blocks add in place
   if (probe) probe("temb", step.temb.unsqueeze(0));
   for (size_t b = 0; b < n.blocks.size() && !n.state->stopped(); ++b) {
-    const bool text_goes_on = b + 1 < n.blocks.size() || probe;
-    n.run_block(n.blocks[b], img, txt, texts, step.img[b], step.txt[b], grid, passes, text_goes_on);
+    n.run_block(b, img, txt, texts, step, grid, passes, b + 1 < n.blocks.size() || probe);
     if (!probe) continue;
     const std::string name = "block" + std::to_string(b);
-    probe(name + ".img", img.narrow(0, 0, passes.img[0]).view({passes.batch, -1, n.sizes.width}));
-    probe(name + ".txt", txt.narrow(0, 0, passes.txt[0]).view({passes.batch, -1, n.sizes.width}));
+    probe(name + ".img", img.x.narrow(0, 0, passes.img[0]).view({passes.batch, -1, width}));
+    probe(name + ".txt", txt.x.narrow(0, 0, passes.txt[0]).view({passes.batch, -1, width}));
   }
-  const at::Tensor scale = step.out.narrow(0, 0, n.sizes.width);
-  const at::Tensor shift = step.out.narrow(0, n.sizes.width, n.sizes.width);
-  const at::Tensor velocity =
-      apply(*n.proj_out, layer_norm_modulated(img, scale, shift, kEps), passes.img);
-  return velocity.split(latents.size(0), 0);
+  return apply(*n.proj_out, img.normed, passes.img).split(latents.size(0), 0);
 }
 
 at::Device Transformer::device() const { return networks_->options.device(); }

@@ -112,8 +112,10 @@ if has big; then
   prompt=$(printf 'a cup of coffee on the table %.0s' $(seq 36))
   for method in ${METHODS:-null fp8 int8}; do
     say "bench big, $method" ""
+    quantized=()
+    [ "$method" = null ] || quantized=(--quantization "$method")
     "$loadstone" bench "$big" --device cuda:0 --dtype bf16 --compute bf16 --prompt "$prompt" \
-      --quantization "$method" --num-inference-steps "${STEPS:-8}" --rounds "${ROUNDS:-2}" \
+      "${quantized[@]}" --num-inference-steps "${STEPS:-8}" --rounds "${ROUNDS:-2}" \
       2>"$work/log" || { failed=3; tail -5 "$work/log"; }
   done
   rm -rf "$big"
