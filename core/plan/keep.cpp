@@ -192,4 +192,17 @@ Status keep_tensors(const formats::Component& component, const graph::Layer& lay
   return Keeping(component, layer, which, dtype, out).run();
 }
 
+std::string codes_beside_a_scale(const formats::Component& component, const graph::Layer& layer) {
+  std::string weight, scale;
+  for (const graph::LayerTensor& one : layer.tensors) {
+    const DType dtype = component.tensors[one.tensor].dtype;
+    const bool is_weight = one.suffix == "weight" || one.suffix.ends_with(".weight");
+    if (is_weight && !is_plain_float(dtype)) {
+      weight = quoted(one.suffix) + " as " + std::string(name_of(dtype));
+    }
+    if (one.suffix.find("weight_scale") != std::string::npos) scale = one.suffix;
+  }
+  return weight.empty() || scale.empty() ? "" : weight + " beside " + quoted(scale);
+}
+
 }  // namespace loadstone::plan

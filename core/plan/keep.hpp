@@ -15,4 +15,8 @@ Status keep_layer(const formats::Component& component, const graph::Layer& layer
 Status keep_tensors(const formats::Component& component, const graph::Layer& layer,
                     const std::vector<uint32_t>& which, DType dtype, LayerPlan& out);
 
+/// What makes a layer's values codes, which nobody may take for numbers: `"weight" as I8 beside
+/// "weight_scale"`; "" for any other layer.
+std::string codes_beside_a_scale(const formats::Component& component, const graph::Layer& layer);
+
 }  // namespace loadstone::plan

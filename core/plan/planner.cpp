@@ -234,6 +234,12 @@ class Planner {
     if (!reason.empty()) plan.reason += plan.reason.empty() ? reason : "; " + reason;
     switch (asked.answer.work.verdict) {
       case LS_VERDICT_KEEP:
+        if (const std::string codes = codes_beside_a_scale(component_of(layer), layer);
+            !codes.empty()) {
+          return refuse(wish, Error{Code::invalid_checkpoint, "quantized weight kept as it is",
+                                    escaped(layer.path) + " (" + plan.method + ")",
+                                    "found " + codes + ", expected a method that reads it", ""});
+        }
         return keep(std::move(layer), std::move(plan));
       case LS_VERDICT_SPLIT:
         return split(std::move(layer), std::move(plan), wish);

@@ -4,6 +4,7 @@
 
 #include "base/text.hpp"
 #include "config/choice.hpp"
+#include "plan/contradiction.hpp"
 #include "plugin/format_table.hpp"
 
 namespace loadstone::plan {
@@ -342,10 +343,8 @@ Result<std::optional<Declared>> declared_by(const graph::GraphComponent& compone
     LS_CHECK(one_method(declaration));
     const plugin::Claim* claim = claim_of(declaration, signature, registry);
     if (out) {
-      if (!claim || config::fold_name(claim->method) != config::fold_name(out->method())) {
-        notes.push_back(component.name + ": " + declaration.path + ": " + declaration.origin +
-                        " not used, since " + out->where() + " declares " + out->method());
-      }
+      std::string note = contradiction(declaration, claim, *out, registry);
+      if (!note.empty()) notes.push_back(component.name + ": " + note);
       continue;
     }
     if (!claim) return refused(declaration, signature, registry);

@@ -29,6 +29,8 @@ class Declared {
     return where_;
   }  // "transformer/config.json: quantization_config"
   const config::MethodSchema& schema() const { return schema_; }
+  /// What the plugin made of it.
+  const plugin::DeclarationReading& reading() const { return reading_; }
   /// Fields that hold for all layers.
   const config::MethodChoice& base() const { return *base_; }
   /// The same with the names that the declaration keeps as `ignored_layers`, as `config check`
@@ -76,7 +78,8 @@ std::shared_ptr<const config::MethodChoice> merge_fields(const config::MethodCho
 /// claimed by no plugin).
 Result<std::string> reader_of(const formats::Declaration& declaration, plugin::Registry& registry);
 
-/// The first of a component's declarations that speaks of it, if any; the others are notes.
+/// The first of a component's declarations that speaks of it, if any; what others say otherwise
+/// are notes.
 /// Errors: unsupported (known and refused, or claimed by no plugin), the plugin's own.
 Result<std::optional<Declared>> declared_by(const graph::GraphComponent& component,
                                             const std::vector<formats::Declaration>& declarations,

@@ -31,6 +31,7 @@ constexpr Refused kRefusedFormats[] = {
     {"marlin-24", "2:4 sparse weights in the order of one kernel are not implemented"},
     {"sparse-24-bitmask", "sparse weights are not implemented"},
     {"sparse-bitmask", "sparse weights are not implemented"},
+    {"mxfp6-pack-quantized", "floats of 6 bits are not implemented"},
     {"fakequant", "its weights are plain and rounded while running"},
 };
 

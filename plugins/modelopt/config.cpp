@@ -165,13 +165,43 @@ Config configure(const sdk::Values& values) {
   return out;
 }
 
+namespace {
+
+/// A module's name and the ones that multimodal models also write it under.
+std::vector<std::string> spellings(const std::string& module) {
+  constexpr std::string_view kOuter = "model.language_model.", kInner = "language_model.model.";
+  constexpr std::string_view kModel = "model.", kHead = "lm_head";
+  const std::string_view all = module;
+  std::vector<std::string> out = {module};
+  const auto add = [&](std::string_view head, std::string_view rest) {
+    out.push_back(std::string(head) + std::string(rest));
+  };
+  if (all.starts_with(kOuter)) {
+    add(kInner, all.substr(kOuter.size()));
+  } else if (all.starts_with(kInner)) {
+    add(kOuter, all.substr(kInner.size()));
+  } else if (all == "language_model.lm_head") {
+    add("", kHead);
+  } else if (all == kHead) {
+    add("language_model.", kHead);
+  } else if (all.starts_with(kModel)) {
+    add(kOuter, all.substr(kModel.size()));
+    add(kInner, all.substr(kModel.size()));
+  }
+  return out;
+}
+
+}  // namespace
+
 std::optional<Setting> Config::of(const std::string& module) const {
   if (setting.algorithm != Algorithm::mixed) return setting;
-  for (std::string name = module; !name.empty();) {
-    const auto found = layers.find(name);
-    if (found != layers.end()) return found->second;
-    const size_t dot = name.rfind('.');
-    name.resize(dot == std::string::npos ? 0 : dot);
+  for (std::string name : spellings(module)) {
+    while (!name.empty()) {
+      const auto found = layers.find(name);
+      if (found != layers.end()) return found->second;
+      const size_t dot = name.rfind('.');
+      name.resize(dot == std::string::npos ? 0 : dot);
+    }
   }
   return std::nullopt;
 }

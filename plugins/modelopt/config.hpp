@@ -49,7 +49,8 @@ struct Config {
   std::vector<std::string> ignored_layers, excluded;
 
   /// The setting of a checkpoint module; nothing: kept. Mixed: the module itself, then the nearest
-  /// module above it that is listed.
+  /// module above it that is listed; then the same for its other spellings (model.language_model.x,
+  /// language_model.model.x, model.x).
   std::optional<Setting> of(const std::string& module) const;
 };
 

@@ -52,6 +52,11 @@ void read_level(const sdk::Node& node, sdk::Declaration& out) {
     out.text("quant_algo", algorithm.text());
   }
   read_group_size(node, out);
+  if (const auto zero = node.get("has_zero_point"); zero.text() == "true") {
+    sdk::fail(LS_UNSUPPORTED,
+              "declaration rejected: has_zero_point: found true, expected false: zero points of "
+              "weights are not read");
+  }
   if (const auto kv = node.get("kv_cache_quant_algo"); kv.kind() == LS_FIELD_TEXT) {
     out.text("kv_cache_quant_algo", kv.text());
   }

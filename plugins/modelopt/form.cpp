@@ -41,22 +41,26 @@ bool is_family(Family family, uint32_t dtype) {
   return dtype == LS_DTYPE_U8 || dtype == LS_DTYPE_I8;
 }
 
-/// The setting of the parts, which must agree.
+/// The setting of the parts, which must agree. Errors (thrown): LS_INVALID_CHECKPOINT for a
+/// quantized weight that no entry names, since nothing says what its codes are.
 std::optional<Setting> setting_of(const Config& config, const Layer& layer, NoForm& instead) {
   std::optional<Setting> out;
-  bool kept = false;
   for (uint64_t i = 0; i < layer.part_count(); ++i) {
     auto own = config.of(std::string(layer.part(i).path()));
     if (!own) own = config.of(std::string(layer.path()));
-    const bool differs = i != 0 && (kept == own.has_value() || (own && out && !(*own == *out)));
-    if (differs) {
+    const auto weight = layer.find(i, "weight");
+    if (!own && weight && !weight->is_float()) {
+      sdk::fail(LS_INVALID_CHECKPOINT,
+                "quantized weight without an algorithm: " + common::full_name(layer, *weight) +
+                    ": found " + common::dtype_name(weight->dtype) +
+                    " and no entry of quantized_layers, expected one that names it");
+    }
+    if (i != 0 && !(own == out)) {
       instead.set(LS_VERDICT_SPLIT, "parts have different quant_algo");
       return std::nullopt;
     }
-    kept = !own;
     out = own;
   }
-  if (!out) instead.set(LS_VERDICT_KEEP, "in no entry of quantized_layers");
   return out;
 }
 
