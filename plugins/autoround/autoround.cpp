@@ -25,6 +25,9 @@ struct AutoRound {
       "W2 to W8 integers of AutoRound, GPTQ and AWQ checkpoints, and AutoRound's NVFP4";
   static constexpr const char* kAliases[] = {"auto_round", "inc"};
   static constexpr bool kDecodes = true;
+#if defined(LOADSTONE_CUDA)
+  static constexpr bool kCuda = true;
+#endif
   static constexpr ls_field kFields[] = {
       sdk::integer_field("bits", "bits of a weight; needed", nullptr, 2, 8),
       sdk::integer_field("weight_bits", "the same as bits, and wins over it", nullptr, 2, 8),

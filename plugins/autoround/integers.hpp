@@ -6,6 +6,11 @@
 
 #include "autoround/stored.hpp"
 #include "common/weight_only/weight_only.hpp"
+#if defined(LOADSTONE_CUDA)
+#include "autoround/device.hpp"
+#include "common/cuda/either.hpp"
+#include "common/cuda/target.hpp"
+#endif
 
 namespace loadstone::autoround {
 
@@ -14,7 +19,7 @@ struct Integers {
   static constexpr uint64_t kDecodeRows = 32;  // decoded at once
   static constexpr uint64_t kDecodeSlots = 8;  // of scratch, one task each
 
-  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target&,
+  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target& target,
                    sdk::Plan& plan) {
     const auto presence = presence_of(layer);
     if (presence.packed == 0) return plan_plain(config, layer, plan);
@@ -37,7 +42,7 @@ struct Integers {
     const std::string shape = unsupported_shape(form);
     if (!shape.empty()) return plan.unsupported(shape);
     check_form(form, config, *setting);
-    plan_form(config, layer, form, plan);
+    plan_form(config, layer, form, target, plan);
   }
 
  private:
@@ -61,7 +66,7 @@ struct Integers {
   }
 
   static void plan_form(const Config& config, const sdk::Layer& layer, const Form& form,
-                        sdk::Plan& plan) {
+                        [[maybe_unused]] const sdk::Target& target, sdk::Plan& plan) {
     const Order order = order_of(config, form, plan);
     if (order == Order::missing_values) {
       plan.quantize(kernel_name(form));
@@ -72,6 +77,12 @@ struct Integers {
     }
     declare_g_idx(form, order, layer.wants_decode(), plan);
     if (layer.wants_decode()) return plan_decode(layer, form, plan);
+#if defined(LOADSTONE_CUDA)
+    common::NoForm instead;
+    if (target.cuda() && !common::cuda::takes("autoround", target, layer.groups(), instead)) {
+      return instead.answer(plan);
+    }
+#endif
     const int_packs::Matrix& m = form.matrix;
     store(layer, form, "qweight", LS_DTYPE_I32, weight_column(m), &PackedPart::qweight, plan);
     store(layer, form, "qzeros", LS_DTYPE_I32, zero_column(m), &PackedPart::qzeros, plan);
@@ -80,6 +91,13 @@ struct Integers {
       plan.identity(plan.stored("g_idx", LS_DTYPE_I32, {m.k}), *form.parts[0].g_idx);
     }
     plan.quantize(kernel_name(form)).in = m.k;
+#if defined(LOADSTONE_CUDA)
+    if (target.cuda()) {
+      const bool shuffled = order == Order::shuffled;
+      plan.quantize(device_kernel_name(form, shuffled)).in = m.k;
+      plan.reason(device_reason(form, shuffled));
+    }
+#endif
   }
 
   static std::string kernel_name(const Form& form) {
@@ -218,14 +236,15 @@ struct Integers {
 
   // ---- running ----
 
-  class Bound {
+  class HostBound {
    public:
-    Bound(const Config& config, const sdk::Binding& binding)
+    HostBound(const Config& config, const sdk::Binding& binding)
         : out_(binding.layer.out()), product_(make(config, binding)) {}
 
     void sizes(uint32_t, uint64_t m, ls_sizes& out) const {
       out.workspace_nbytes = product_.workspace_nbytes(m);
     }
+    void prepare(const ls_apply&) const {}
     void apply(const ls_apply& call) const { product_.apply(call); }
 
    private:
@@ -251,6 +270,12 @@ struct Integers {
     std::vector<int_packs::Matrix> matrices_;  // a group each
     common::WeightOnlyProduct product_;
   };
+
+#if defined(LOADSTONE_CUDA)
+  using Bound = common::cuda::EitherBound<HostBound, PacksBound>;
+#else
+  using Bound = HostBound;
+#endif
 
   // ---- saving: each part's columns, in the layout they came in ----
 

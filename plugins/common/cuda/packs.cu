@@ -320,10 +320,14 @@ cudaError_t decode_packs(const Matrix& w, uint64_t begin, uint64_t count, void* 
   });
 }
 
+bool has_few_rows(const Matrix& w, bool shuffled) {
+  return w.packing == Packing::gptq && w.bits == 4 && !shuffled && w.n % kColumns == 0 &&
+         w.k % 32 == 0 && w.group_size % 32 == 0 && w.k < 1u << 31;
+}
+
 bool few_rows_fit(const FewRows& c) {
   const bool half = c.x_dtype == LS_DTYPE_F16 || c.x_dtype == LS_DTYPE_BF16;
-  return half && c.m <= FewRows::kMost && is_four_bits(c.w) && c.w.n % kColumns == 0 &&
-         c.w.k % 32 == 0 && c.w.group_size % 32 == 0 && c.w.k < 1u << 31 &&
+  return half && c.m <= FewRows::kMost && has_few_rows(c.w, c.w.g_idx != nullptr) &&
          (reinterpret_cast<uintptr_t>(c.x) | c.x_stride * 2 |
           reinterpret_cast<uintptr_t>(c.w.qweight)) %
                  16 ==

@@ -28,8 +28,9 @@ struct FewRows {
   static constexpr uint64_t kMost = 16;  // rows of x
 };
 
-/// 4 bits in gptq's order without g_idx, groups of whole 32 columns; x F16 or BF16, its rows at 16
-/// bytes.
+/// 4 bits in gptq's order, not shuffled by g_idx, groups of whole 32 columns, K below 2^31.
+bool has_few_rows(const int_packs::Matrix& w, bool shuffled);
+/// Such a matrix, at most kMost rows of x, F16 or BF16, each at 16 bytes.
 bool few_rows_fit(const FewRows& call);
 cudaError_t few_rows(const FewRows& call);
 
