@@ -9,6 +9,11 @@
 #include "common/ggml/quantize.hpp"
 #include "common/weight_only/weight_only.hpp"
 #include "gguf/segments.hpp"
+#if defined(LOADSTONE_CUDA)
+#include "common/cuda/either.hpp"
+#include "common/cuda/target.hpp"
+#include "gguf/device.hpp"
+#endif
 
 namespace {
 
@@ -51,6 +56,9 @@ double quantize_error(ggml::Type type) {
 struct Gguf {
   static constexpr const char* kName = "gguf";
   static constexpr bool kDecodes = true;
+#if defined(LOADSTONE_CUDA)
+  static constexpr bool kCuda = true;
+#endif
   static constexpr const char* kSummary = "weights of a GGUF file in their own blocks";
   static constexpr ls_field kFields[] = {
       sdk::field(LS_FIELD_TEXT, "gguf_model", "file, repo/file.gguf or repo:TYPE to read"),
@@ -90,11 +98,11 @@ struct Gguf {
 
   // ---- planning ----
 
-  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target&,
+  static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target& target,
                    sdk::Plan& plan) {
     if (!layer.is_matrix()) return plan_others(layer, plan);
     const Matrix matrix = matrix_of(layer);
-    if (matrix.plain()) return plan_plain(config, layer, matrix, plan);
+    if (matrix.plain()) return plan_plain(config, layer, matrix, target, plan);
     refuse_others(layer);
     if (layer.wants_decode()) {
       return plan_decode(layer, matrix, matrix.type_names() + " in the file, decoded", plan);
@@ -108,8 +116,9 @@ struct Gguf {
                               " in the file, expected floats to make " + config.type->name +
                               " of (or that type)");
     }
+    if (!fits(layer, matrix, target, plan)) return;
     for (size_t i = 0; i < matrix.segments.size(); ++i) add_identity(layer, matrix, i, plan);
-    ls_work& work = plan.quantize(kernel_name(layer, matrix));
+    ls_work& work = plan.quantize(kernel_name(layer, matrix, target));
     work.in = matrix.in;
     plan.reason(matrix.type_names() + " in the file");
   }
@@ -125,7 +134,30 @@ struct Gguf {
     }
   }
 
-  static std::string kernel_name(const sdk::Layer& layer, const Matrix& matrix) {
+  /// False, with the verdict, where the target has no kernel.
+  static bool fits([[maybe_unused]] const sdk::Layer& layer, [[maybe_unused]] const Matrix& matrix,
+                   [[maybe_unused]] const sdk::Target& target, [[maybe_unused]] sdk::Plan& plan) {
+#if defined(LOADSTONE_CUDA)
+    common::NoForm instead;
+    if (target.cuda() && !common::cuda::takes("gguf", target, layer.groups(), instead)) {
+      instead.answer(plan);
+      return false;
+    }
+    if (target.cuda() && matrix.in % common::cuda::kGgmlRun != 0) {
+      plan.unsupported("gguf: found " + std::to_string(matrix.in) +
+                       " elements a row, expected a multiple of " +
+                       std::to_string(common::cuda::kGgmlRun) + " on CUDA");
+      return false;
+    }
+#endif
+    return true;
+  }
+
+  static std::string kernel_name(const sdk::Layer& layer, const Matrix& matrix,
+                                 [[maybe_unused]] const sdk::Target& target) {
+#if defined(LOADSTONE_CUDA)
+    if (target.cuda()) return loadstone::gguf::device_kernel_name(layer, matrix);
+#endif
     std::string name = matrix.uniform() ? matrix.segments[0].type->name : "mixed";
     for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
     return "gguf_" + name + (layer.kind() == LS_KIND_GATHER ? "_rows" : "_float32");
@@ -161,7 +193,7 @@ struct Gguf {
   }
 
   static void plan_plain(const Config& config, const sdk::Layer& layer, const Matrix& matrix,
-                         sdk::Plan& plan) {
+                         const sdk::Target& target, sdk::Plan& plan) {
     if (config.type == nullptr || layer.wants_decode()) {
       return plan.keep(matrix.type_names() + " in the file, not quantized there");
     }
@@ -170,12 +202,13 @@ struct Gguf {
                               " elements a row, expected a multiple of " +
                               std::to_string(config.type->elems) + " for " + config.type->name);
     }
+    if (!fits(layer, matrix, target, plan)) return;
     add_stored("weight", *config.type, layer.groups(), layer.groups() * layer.out(), matrix.in,
                plan);
     for (size_t i = 0; i < matrix.segments.size(); ++i) stream(matrix.segments[i], i, plan);
     Matrix made = matrix;
     for (Segment& segment : made.segments) segment.type = config.type;
-    ls_work& work = plan.quantize(kernel_name(layer, made));
+    ls_work& work = plan.quantize(kernel_name(layer, made, target));
     work.feed_scratch = matrix.in * sizeof(float);
     work.weight_error = quantize_error(config.type->type);
   }
@@ -381,9 +414,9 @@ struct Gguf {
 
   // ---- running ----
 
-  class Bound {
+  class HostBound {
    public:
-    Bound(const Config& config, const sdk::Binding& binding)
+    HostBound(const Config& config, const sdk::Binding& binding)
         : stored_(config, binding.layer, binding.stored),
           out_(binding.layer.out()),
           product_(
@@ -398,6 +431,7 @@ struct Gguf {
     void sizes(uint32_t, uint64_t m, ls_sizes& out) const {
       out.workspace_nbytes = product_.workspace_nbytes(m);
     }
+    void prepare(const ls_apply&) const {}
     void apply(const ls_apply& call) const { product_.apply(call); }
 
    private:
@@ -405,6 +439,16 @@ struct Gguf {
     uint64_t out_;
     common::WeightOnlyProduct product_;
   };
+
+#if defined(LOADSTONE_CUDA)
+  struct DeviceBound : loadstone::gguf::BlocksBound {
+    DeviceBound(const Config& config, const sdk::Binding& binding)
+        : BlocksBound(config.type, binding) {}
+  };
+  using Bound = common::cuda::EitherBound<HostBound, DeviceBound>;
+#else
+  using Bound = HostBound;
+#endif
 
   // ---- saving ----
 
