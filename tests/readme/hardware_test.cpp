@@ -98,6 +98,9 @@ class Hardware {
   static std::string unit_of(const std::string& kernel, bool cuda) {
     const auto has = [&](const char* part) { return kernel.find(part) != std::string::npos; };
     if (!cuda) return "yes";
+    for (const char* packed : {"gguf_", "gptq_", "awq_"}) {  // activations are never quantized
+      if (kernel.starts_with(packed)) return "weight-only";
+    }
     if (has("weight_only") || has("w4a16")) return "weight-only";
     if (has("_simt")) return "plain units";
     if (has("_bf16")) return "conversion";

@@ -135,7 +135,9 @@ bool multiply(const Operands& a, const ls_apply& call, uint64_t column, const Ro
   void* y = static_cast<char*>(call.y) + column * item_of(call.y_dtype);
   const void* bias = behind(call.bias, column, call.bias_dtype);
   if (in_tiles(a, call, y, bias)) return true;
-  if (a.x_dtype != LS_DTYPE_I8 && in_one_pass(a, call, y, bias, room)) return true;
+  // cublasLt scales 8-bit floats alone.
+  const bool at_once = a.scaling == Scaling::none || item_of(a.x_dtype) == 1;
+  if (a.x_dtype != LS_DTYPE_I8 && at_once && in_one_pass(a, call, y, bias, room)) return true;
   if (a.scaling != Scaling::blocks) return through_sums(a, call, y, bias, room);
   if (bias == nullptr || !in_one_pass(a, call, y, nullptr, room)) return false;
   check(

@@ -11,7 +11,7 @@
 namespace loadstone::common::cuda {
 
 /// x (m, k), rows x_ld elements apart, and W (n, k) dense; dtypes and scales as LtShape has them
-/// (I8: scales a row, applied while finishing).
+/// (I8 and BF16: scales a row, applied while finishing).
 struct Operands {
   uint32_t x_dtype = 0, w_dtype = 0;
   Scaling scaling = Scaling::none;

@@ -125,6 +125,59 @@ cudaError_t launch(const MxRound& c) {
   return cudaGetLastError();
 }
 
+// ---- dual scale ----
+
+constexpr int kDualGroup = 512;
+constexpr int kDualValues = kDualGroup / 32;  // a lane: half a group of 32
+
+/// x, times mul, as what it is cast to first.
+template <typename T>
+__device__ float read_as(const DualRound& c, uint64_t row, uint64_t column) {
+  const float x = float_at(c.x, c.dtype, row * c.stride + column);
+  const T own = from_float<T>(x);
+  if (c.mul == nullptr) return to_float(own);
+  return to_float(from_float<T>(to_float(own) * to_float(from_float<T>(c.mul[column]))));
+}
+
+/// A warp a group of 512 (numerics/dual.hpp).
+template <typename T>
+__global__ void __launch_bounds__(kThreads) round_dual(const DualRound c) {
+  const uint64_t groups = c.k / kDualGroup;
+  const uint64_t index = (blockIdx.x * uint64_t{kThreads} + threadIdx.x) / 32;
+  if (index >= c.m * groups) return;
+  const uint64_t row = index / groups;
+  const uint64_t column = index % groups * kDualGroup + threadIdx.x % 32 * kDualValues;
+  float x[kDualValues];
+  uint32_t top = 0;
+#pragma unroll
+  for (int i = 0; i < kDualValues; ++i) {
+    x[i] = read_as<T>(c, row, column + i);
+    top = max(top, magnitude(x[i]));
+  }
+  const float amax = __uint_as_float(__reduce_max_sync(0xffffffffu, top));
+  const float sixth = amax * (1.0f / 6.0f);
+  const float d = !is_finite(amax) ? not_a_number() : sixth < 0x1p-126f ? 0.0f : sixth;
+  top = 0;
+#pragma unroll
+  for (int i = 0; i < kDualValues; ++i) {
+    // A zero keeps its sign, anything else in so small a group becomes +0.
+    const float small = x[i] == 0.0f ? x[i] : 0.0f;
+    x[i] = d == 0.0f ? small : to_float(from_float<T>(__fdiv_rn(x[i], d)));
+    top = max(top, magnitude(x[i]));
+  }
+  top = max(top, __shfl_xor_sync(0xffffffffu, top, 1));
+  const Rounder<MxRule::ocp, MxElement::e2m1> rounder(top);
+  auto* out = static_cast<__nv_bfloat16*>(c.values) + row * c.k + column;
+#pragma unroll
+  for (int begin = 0; begin < kDualValues; begin += kVector) {
+    Pack<__nv_bfloat16, kVector> made;
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) made.at[i] = rounder(x[begin + i]);
+    *reinterpret_cast<Pack<__nv_bfloat16, kVector>*>(out + begin) = made;
+  }
+  if (threadIdx.x % 32 == 0) c.scales[index] = d;
+}
+
 }  // namespace
 
 cudaError_t mx_round_rows(const MxRound& call) {
@@ -136,6 +189,18 @@ cudaError_t mx_round_rows(const MxRound& call) {
     if (call.element == MxElement::e4m3) return launch<T, MxRule::ocp, MxElement::e4m3>(call);
     return launch<T, MxRule::ocp, MxElement::e2m1>(call);
   });
+}
+
+cudaError_t dual_round_rows(const DualRound& call) {
+  if (call.m == 0) return cudaSuccess;
+  const uint64_t threads = call.m * (call.k / kDualGroup) * 32;
+  const auto grid = static_cast<unsigned>((threads + kThreads - 1) / kThreads);
+  if (call.dtype == LS_DTYPE_F16 && call.mul == nullptr) {
+    round_dual<__half><<<grid, kThreads, 0, call.stream>>>(call);
+  } else {
+    round_dual<__nv_bfloat16><<<grid, kThreads, 0, call.stream>>>(call);
+  }
+  return cudaGetLastError();
 }
 
 }  // namespace loadstone::common::cuda

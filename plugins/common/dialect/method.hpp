@@ -49,7 +49,7 @@ inline bool plan_reader(const Reader& reader, const sdk::Layer& layer,
   scaled::plan(*form, layer, out);
 #if defined(LOADSTONE_CUDA)
   if (target.cuda() && !form->decodes) {
-    out.quantize(scaled::device_kernel_name(there, layer));
+    out.quantize(scaled::device_kernel_name(target, there, layer));
     out.reason(scaled::device_reason(target, *form, there));
     if (there.weight_only()) out.work().activation_error = 0;
   }

@@ -23,7 +23,7 @@ inline bool plan_layer(const Config& config, const sdk::Layer& layer,
   plan(config, *form, layer, out);
 #if defined(LOADSTONE_CUDA)
   if (target.cuda() && !form->decodes) {
-    out.quantize(device_kernel_name(config, *form));
+    out.quantize(device_kernel_name(config, *form, layer));
     out.reason("values are exact in bf16: decoded there, products in bf16");
   }
 #endif

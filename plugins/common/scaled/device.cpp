@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "common/cuda/quantize.hpp"
 #include "common/cuda/target.hpp"
 #include "common/digest.hpp"
 
@@ -70,8 +69,8 @@ uint64_t group_of(const Form& form) {
   return form.spec.input == Input::fp8_group ? form.spec.block_columns : 0;
 }
 
-const char* unit_of(const Form& form) {
-  return cuda::CodedLayer(matrix_of(form, nullptr), group_of(form)).unit();
+const char* unit_of(const Form& form, const sdk::Target& target) {
+  return cuda::CodedLayer(matrix_of(form, nullptr), group_of(form)).unit(target.sm);
 }
 
 cuda::RowRule rule_of(Input input) {
@@ -91,38 +90,17 @@ cuda::RowRule rule_of(Input input) {
   }
 }
 
-/// What no kernel does, or "".
-std::string why_unfit(const Form& form) {
-  const Spec& spec = form.spec;
-  if (spec.codes != Codes::int8 && spec.codes != Codes::e4m3) return "packed codes have no";
-  if (form.has_zeros() || form.has(kOrder)) return "zero points and column orders have no";
-  if (form.weight_only()) {
-    if (form.has(kPre)) return "smoothed weights alone have no";
-    return spec.scale_holds_input ? "weights alone of static int8 have no" : "";
-  }
-  const bool grouped = spec.scale == Scale::group && form.scale_columns > 1;
-  if (grouped || (is_integer(spec.input) && spec.scale == Scale::block)) {
-    return "grouped scales beside quantized activations have no";
-  }
-  if (is_integer(spec.input) != (spec.codes == Codes::int8)) {
-    return "codes of two kinds have no";
-  }
-  const bool blocks = spec.scale == Scale::block;
-  if (blocks != (spec.input == Input::fp8_group)) return "blocks without groups of columns have no";
-  if (blocks && form.has(kPre)) return "smoothed groups of columns have no";
-  if (blocks && spec.block_rows != spec.block_columns) return "blocks that aren't square have no";
-  return "";
-}
-
 }  // namespace
 
 bool fit_device(const sdk::Target& target, Form& form, NoForm& instead) {
   if (form.decodes) return true;  // plain floats, made in host memory
   const std::string& method = form.spec.method;
   if (!cuda::takes(method, target, form.groups, instead)) return false;
-  const bool fp8 = is_fp8(form.spec.input);
-  if (fp8 && target.sm < kFp8Units && !form.has(kPre)) form.spec.input = Input::none;
-  if (const std::string why = why_unfit(form); !why.empty()) {
+  const bool fp8 = is_fp8(form.spec.input) && !by_levels(form);
+  if (fp8 && target.sm < kFp8Units) form.spec.input = Input::none;
+  if (by_levels(form)) {
+    const std::string why = why_no_levels(form);
+    if (why.empty()) return true;
     return instead.set(LS_VERDICT_UNSUPPORTED, method + ": " + why + " CUDA kernel");
   }
   if (form.parts.size() <= static_cast<size_t>(cuda::ScaleMap::kMaxRuns)) return true;
@@ -132,9 +110,13 @@ bool fit_device(const sdk::Target& target, Form& form, NoForm& instead) {
                          " on CUDA");
 }
 
-std::string device_kernel_name(const Form& form, const sdk::Layer& layer) {
+std::string device_kernel_name(const sdk::Target& target, const Form& form,
+                               const sdk::Layer& layer) {
   if (layer.kind() == LS_KIND_GATHER) return kernel_name(form) + "_lookup";
-  return kernel_name(form) + "_" + (form.weight_only() ? "cublaslt" : unit_of(form));
+  if (by_levels(form) && !form.weight_only()) {
+    return kernel_name(form) + (levels_group(form) == 0 ? "_cublaslt_bf16" : "_mma_bf16");
+  }
+  return kernel_name(form) + "_" + (form.weight_only() ? "cublaslt" : unit_of(form, target));
 }
 
 std::string device_reason(const sdk::Target& target, const Form& asked, const Form& form) {
@@ -142,7 +124,8 @@ std::string device_reason(const sdk::Target& target, const Form& asked, const Fo
     return "sm" + std::to_string(target.sm) + " has no fp8 units: weights only";
   }
   if (form.weight_only()) return "";
-  return std::string_view(unit_of(form)) == "simt" ? cuda::simt_reason(form.n, form.k) : "";
+  if (by_levels(form)) return "no tensor core takes these codes: both sides are multiplied as bf16";
+  return std::string_view(unit_of(form, target)) == "simt" ? cuda::simt_reason(form.n, form.k) : "";
 }
 
 DeviceBound::DeviceBound(Form form, const sdk::Binding& binding)
@@ -154,12 +137,14 @@ DeviceBound::DeviceBound(Form form, const sdk::Binding& binding)
       mul_(factor_of(kPre, form_.k, binding)),
       coded_(matrix_of(form_, &binding), group_of(form_)),
       decoded_(matrix_of(form_, &binding)) {
+  if (by_levels(form_)) levels_ = levels_of(form_, binding);
   if (!form_.weight_only()) set_key();
 }
 
 void DeviceBound::set_key() {
-  std::string text = "cuda " + kernel_name(form_) + " " + std::to_string(form_.k) + " " +
-                     std::to_string(group_of(form_));
+  std::string text = (levels_ ? "cuda levels " : "cuda ") + kernel_name(form_) + " " +
+                     std::to_string(form_.k) + " " + std::to_string(group_of(form_));
+  if (levels_) text += " order " + std::to_string(static_cast<int>(form_.spec.order));
   for (const Factor* factor : {&input_scale_, &input_offset_, &mul_}) {
     if (factor->at == nullptr) continue;
     const bool half = factor->kind != cuda::ScaleKind::f32;
@@ -194,24 +179,44 @@ const float* DeviceBound::widened(const Factor& factor, float* room, const ls_ap
 DeviceBound::Quantized DeviceBound::cut(cuda::Cutter& cutter, uint64_t m) const {
   Quantized out{};
   out.codes = cutter.take<uint8_t>(m * form_.k);
-  out.scales = cutter.take<float>(m * coded_.groups());
+  const uint64_t groups = group_of(form_) == 0 ? 1 : form_.scale_columns;
+  out.scales = cutter.take<float>(m * groups);
   out.input_scale = cutter.take<float>(input_scale_.count);
   out.input_offset = cutter.take<float>(input_offset_.count);
   out.mul = cutter.take<float>(mul_.count);
+  out.values = levels_ ? cutter.take<uint16_t>(m * form_.k) : nullptr;
   return out;
 }
 
 void DeviceBound::sizes(uint64_t m, ls_sizes& out) const {
   if (form_.weight_only()) {
-    if (!gathers_) out.workspace_nbytes = decoded_.workspace_nbytes(m);
+    if (gathers_) return;
+    out.workspace_nbytes = levels_ ? levels_workspace_nbytes(m) : decoded_.workspace_nbytes(m);
     return;
   }
   cuda::Cutter cutter(nullptr);
   cut(cutter, m);
   out.activation_nbytes = cutter.used();
-  out.workspace_nbytes = coded_.workspace_nbytes(m);
+  out.workspace_nbytes = levels_ ? levels_workspace_nbytes(m) : coded_.workspace_nbytes(m);
   out.key_nbytes = sizeof key_;
   std::copy(std::begin(key_), std::end(key_), out.key);
+}
+
+cuda::RowsCall DeviceBound::rows_of(const ls_apply& call, const Quantized& to) const {
+  cuda::RowsCall out{
+      call.x_dtype,         call.x,   call.m,    form_.k,
+      call.x_stride,        to.codes, to.scales, widened(input_scale_, to.input_scale, call),
+      cuda::stream_of(call)};
+  out.offset = widened(input_offset_, to.input_offset, call);
+  out.mul = widened(mul_, to.mul, call);
+  return out;
+}
+
+void DeviceBound::quantize(const cuda::RowsCall& rows) const {
+  const cudaError_t status = form_.spec.input == Input::fp8_group
+                                 ? cuda::quantize_groups(rows, form_.spec.block_columns)
+                                 : cuda::quantize_rows(rule_of(form_.spec.input), rows);
+  cuda::check(status, "quantizing activations");
 }
 
 void DeviceBound::prepare(const ls_apply& call) const {
@@ -219,21 +224,13 @@ void DeviceBound::prepare(const ls_apply& call) const {
   const cuda::OnDevice guard(device_);
   cuda::Cutter cutter(call.activation);
   const Quantized to = cut(cutter, call.m);
-  cuda::RowsCall rows{
-      call.x_dtype,         call.x,   call.m,    form_.k,
-      call.x_stride,        to.codes, to.scales, widened(input_scale_, to.input_scale, call),
-      cuda::stream_of(call)};
-  rows.offset = widened(input_offset_, to.input_offset, call);
-  rows.mul = widened(mul_, to.mul, call);
-  const cudaError_t status = form_.spec.input == Input::fp8_group
-                                 ? cuda::quantize_groups(rows, form_.spec.block_columns)
-                                 : cuda::quantize_rows(rule_of(form_.spec.input), rows);
-  cuda::check(status, "quantizing activations");
+  levels_ ? prepare_levels(call, to) : quantize(rows_of(call, to));
 }
 
 void DeviceBound::apply(const ls_apply& call) const {
   if (call.m == 0) return;
   const cuda::OnDevice guard(device_);
+  if (levels_) return apply_levels(call);
   if (form_.weight_only()) return gathers_ ? decoded_.gather(call) : decoded_.run(call);
   cuda::Cutter cutter(call.activation);
   const Quantized from = cut(cutter, call.m);

@@ -121,6 +121,21 @@ TestLayer integers(int low, int high, const std::string& below = "", uint64_t n 
   return out;
 }
 
+/// int8 weights in groups beside int8 activations.
+Json grouped(uint64_t group) {
+  Json weights = {{"num_bits", 8}, {"type", "int"}, {"strategy", "group"}, {"group_size", group}};
+  Json input = {{"num_bits", 8}, {"type", "int"}, {"strategy", "token"}, {"dynamic", true}};
+  Json scheme = {{"targets", {"Linear"}}, {"weights", weights}, {"input_activations", input}};
+  return {{"config_groups", {{"group_0", scheme}}}};
+}
+
+TestLayer grouped_integers(uint64_t group) {
+  TestLayer out = empty(kN, kK);
+  out.tensor("weight", LS_DTYPE_I8, {kN, kK}, codes_of(-128, 127));
+  out.tensor("weight_scale", LS_DTYPE_F32, {kN, kK / group}, scales_of(kN * kK / group));
+  return out;
+}
+
 TestLayer floats(std::vector<uint64_t> scale_shape, uint64_t scales) {
   TestLayer out = empty(kN, kK);
   auto codes = codes_of(-128, 127);
@@ -147,6 +162,14 @@ std::vector<Case> cases() {
   add("W8A8_DYNAMIC, smoothed", "msmodelslim", type("W8A8_DYNAMIC"), std::move(smooth));
   add("W4A4_DYNAMIC", "msmodelslim", type("W4A4_DYNAMIC"), integers(-8, 7));
   add("W8A16", "msmodelslim", type("W8A16"), integers(-128, 127)).relative = 5e-3;  // W in bf16
+  TestLayer pairs = empty(kN, kK);
+  pairs.tensor("weight", LS_DTYPE_I8, {kN / 2, kK}, codes_of(-128, 127, kN / 2 * kK));
+  pairs.tensor("weight_scale", LS_DTYPE_F32, {kN, 1}, scales_of(kN));
+  add("W4A8_DYNAMIC, two rows a byte", "msmodelslim", type("W4A8_DYNAMIC"), std::move(pairs));
+  for (const uint64_t group : {64, 128}) {
+    add("int8 in groups of " + std::to_string(group), "compressed_tensors", grouped(group),
+        grouped_integers(group));
+  }
   add("WFP8AFP8_DYNAMIC", "msmodelslim", type("WFP8AFP8_DYNAMIC"), floats({kN, 1}, kN)).relative =
       kFp8;
   for (const uint64_t n : {kN, uint64_t{33}}) {
@@ -226,14 +249,14 @@ TEST(KernelDialects, DeviceAndHostAgree) {
 }
 
 TEST(KernelDialects, WhatNoKernelDoesIsSaid) {
-  Driver driver("msmodelslim");
-  driver.configure({{"quant_type", "W4A8_DYNAMIC"}});
-  TestLayer packed = empty(kN, kK);
-  packed.tensor("weight", LS_DTYPE_I8, {kN / 2, kK}, codes_of(-128, 127, kN / 2 * kK));
-  packed.tensor("weight_scale", LS_DTYPE_F32, {kN, 1}, scales_of(kN));
-  const Answer answer = driver.plan(packed, cuda_target(90));
+  Driver driver("compressed_tensors");
+  driver.configure(grouped(32));
+  TestLayer layer = grouped_integers(32);
+  const Answer answer = driver.plan(layer, cuda_target(90));
   EXPECT_EQ(answer.work.verdict, uint32_t{LS_VERDICT_UNSUPPORTED});
-  EXPECT_EQ(answer.reason, "msmodelslim: packed codes have no CUDA kernel");
+  EXPECT_EQ(
+      answer.reason,
+      "compressed_tensors: groups of 32 columns beside quantized activations have no CUDA kernel");
 }
 
 TEST(KernelDialects, GpusWithoutFp8UnitsTakeWeightsAlone) {

@@ -1,6 +1,6 @@
 // Rates of quantized layers at the shapes of Qwen-Image and Wan, beside the bare products of
 // cublasLt, on random data. One table; ratios within one run are what counts.
-//   kernels_bench [M]      default 4096
+//   kernels_bench [M] [words]      default 4096; words: 4-bit words alone
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -45,6 +45,45 @@ double time_of(const std::function<void()>& call) {
   return runs[2];
 }
 
+/// Microseconds of one of `calls` that a graph holds, as a step replays them: the median of five.
+double graph_time_of(int calls, const std::function<void(cudaStream_t)>& call) {
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t replay = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  call(stream);
+  check(cudaStreamSynchronize(stream));
+  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  for (int i = 0; i < calls; ++i) call(stream);
+  check(cudaStreamEndCapture(stream, &graph));
+  check(cudaGraphInstantiate(&replay, graph, 0));
+  const auto run = [&] {
+    check(cudaGraphLaunch(replay, stream));
+    check(cudaStreamSynchronize(stream));
+  };
+  run();
+  cudaEvent_t begin = nullptr, end = nullptr;
+  check(cudaEventCreate(&begin));
+  check(cudaEventCreate(&end));
+  std::vector<float> runs;
+  for (int i = 0; i < 5; ++i) {
+    check(cudaEventRecord(begin, stream));
+    run();
+    check(cudaEventRecord(end, stream));
+    check(cudaEventSynchronize(end));
+    float ms = 0;
+    check(cudaEventElapsedTime(&ms, begin, end));
+    runs.push_back(ms * 1000.0f / static_cast<float>(calls));
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  cudaGraphExecDestroy(replay);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+  std::sort(runs.begin(), runs.end());
+  return runs[2];
+}
+
 /// Random values of about a normal's spread, as bf16.
 std::vector<uint16_t> random_bf16(uint64_t count, uint32_t seed, float scale) {
   Random random(seed);
@@ -83,10 +122,16 @@ class Bench {
     quantize(cuda::RowRule::fp8_row);
   }
 
-  void run() {
+  void run(bool only_words) {
     std::printf("\nM %lu, N %lu, K %lu\n", s_.m, s_.n, s_.k);
     bf16_ = bare(LS_DTYPE_BF16, LS_DTYPE_BF16, cuda::Scaling::none, false);
     line("bare bf16", bf16_);
+    if (!only_words) layers();
+    packs();
+  }
+
+ private:
+  void layers() {
     line("bare bf16 + bias", bare(LS_DTYPE_BF16, LS_DTYPE_BF16, cuda::Scaling::none, true));
     fp8_ = bare(LS_DTYPE_F8_E4M3, LS_DTYPE_BF16, cuda::Scaling::rows, false);
     line("bare fp8, scales a row", fp8_);
@@ -115,10 +160,8 @@ class Bench {
     layer("int8", Json::object(), sm, bf16_, "bare bf16");
     layer("mxfp8", Json::object(), sm, bf16_, "bare bf16");
     layer("mxfp4", Json::object(), sm, bf16_, "bare bf16");
-    packs();
   }
 
- private:
   void quantize(cuda::RowRule rule) {
     check(
         cuda::quantize_rows(rule, {LS_DTYPE_BF16, x_.at(), s_.m, s_.k, s_.k, x_codes_.at<uint8_t>(),
@@ -262,7 +305,8 @@ class Bench {
     const Memory all_scales(std::vector<uint16_t>(scales, 0x2400));
     w.qzeros = all_zeros.at<uint32_t>();
     w.scales = all_scales.at();
-    const auto run = [&](uint64_t m) {
+    const Memory workspace(cuda::PacksLayer(w).workspace_nbytes(s_.m));
+    const auto call_of = [&](uint64_t m) {
       ls_apply call = sdk::make<ls_apply>();
       call.m = m;
       call.x = x_.at();
@@ -271,21 +315,23 @@ class Bench {
       call.x_dtype = call.y_dtype = call.bias_dtype = LS_DTYPE_BF16;
       call.x_stride = s_.k;
       call.y_stride = s_.n;
-      const Memory workspace(cuda::PacksLayer(w).workspace_nbytes(m));
       call.workspace = workspace.at();
+      return call;
+    };
+    for (const uint64_t m : {1, 4, 8, 16}) {
+      ls_apply call = call_of(m);
       uint64_t turn = 0;
-      return time_of([&] {
+      const double us = graph_time_of(100, [&](cudaStream_t stream) {
+        call.stream = stream;
         w.qweight = weights[turn++ % copies].at<uint32_t>();
         cuda::PacksLayer(w).run(call);
       });
-    };
-    for (const uint64_t m : {1, 4, 8, 16}) {
-      const double us = run(m);
       std::printf("  4-bit words, M %-30lu %8.1f us %7.0f GB/s of packed bytes\n", m, us,
                   static_cast<double>(nbytes) / us * 1e-3);
     }
-    line("4-bit words, decoded, + bias", run(s_.m));
     w.qweight = weights[0].at<uint32_t>();
+    const ls_apply all = call_of(s_.m);
+    line("4-bit words, decoded, + bias", time_of([&] { cuda::PacksLayer(w).run(all); }));
     const double us =
         time_of([&] { check(cuda::decode_packs(w, 0, w.n, w_.at(), LS_DTYPE_BF16, nullptr)); });
     std::printf("  %-44s %8.1f us %7.0f GB/s\n", "decode 4-bit words to bf16 (of output bytes)", us,
@@ -327,10 +373,11 @@ int main(int count, char** arguments) {
     return 0;
   }
   const uint64_t m = count > 1 ? std::strtoull(arguments[1], nullptr, 10) : 4096;
+  const bool only_words = count > 2 && std::string(arguments[2]) == "words";
   try {
     for (const auto& [k, n] :
          {std::pair<uint64_t, uint64_t>{3072, 3072}, {3072, 12288}, {12288, 3072}, {5120, 13824}}) {
-      Bench({m, n, k}).run();
+      Bench({m, n, k}).run(only_words);
     }
   } catch (const std::exception& error) {
     std::printf("FAILED: %s\n", error.what());

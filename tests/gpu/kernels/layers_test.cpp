@@ -51,6 +51,7 @@ const std::vector<Known>& known_methods() {
        "mxfp4",
        "mxfp4",
        {{"mxfp4_scale_alg", 2}, {"w4a8_fallback_layers", kEverywhere}}},
+      {"mxfp4_dualscale", "mxfp4", "mxfp4_dualscale", {{"num_bf16_fallback_layers", 0}}},
   };
   return all;
 }
