@@ -341,7 +341,11 @@ std::string adapters_dir(const std::string& program_dir) {
 }
 
 Result<Graph> build_graph(const formats::Checkpoint& checkpoint, const std::string& dir) {
-  LS_TRY(Adapters adapters, read_adapters(dir));
+  LS_TRY(const Adapters adapters, read_adapters(dir));
+  return build_graph(checkpoint, adapters);
+}
+
+Result<Graph> build_graph(const formats::Checkpoint& checkpoint, const Adapters& adapters) {
   LS_TRY(Recognition found, recognise(checkpoint, adapters));
   Graph graph;
   graph.family = found.adapter->family;

@@ -143,5 +143,8 @@ std::string adapters_dir(const std::string& program_dir);
 /// Errors: invalid_checkpoint (a component lacks tensors that its family needs), internal (bad
 /// adapter file, with file:line).
 Result<Graph> build_graph(const formats::Checkpoint& checkpoint, const std::string& adapters_dir);
+/// The same by adapters that are read already.
+struct Adapters;
+Result<Graph> build_graph(const formats::Checkpoint& checkpoint, const Adapters& adapters);
 
 }  // namespace loadstone::graph

@@ -53,6 +53,15 @@ plugin::Registry& registry() {
   return made;
 }
 
+const graph::Adapters& adapters() {
+  static const graph::Adapters made = [] {
+    auto read = graph::read_adapters(LOADSTONE_SOURCE_DIR "/model_adapters");
+    if (!read.ok()) throw std::runtime_error(read.error().text());
+    return std::move(*read);
+  }();
+  return made;
+}
+
 /// "BF16 32x16" → dtype and shape; "F32" is a scalar.
 formats::TensorEntry tensor_of(const std::string& name, const std::string& text) {
   formats::TensorEntry out;
@@ -224,8 +233,7 @@ std::vector<std::string> lines_of(const std::string& text) {
 void run_case(const Node& models, const Node& one) {
   SCOPED_TRACE(one.find("name")->text() + " at " + one.mark().text());
   const formats::Checkpoint checkpoint = checkpoint_of(models, one);
-  auto graph =
-      graph::build_graph(checkpoint, std::string(LOADSTONE_SOURCE_DIR) + "/model_adapters");
+  auto graph = graph::build_graph(checkpoint, adapters());
   ASSERT_TRUE(graph.ok()) << graph.error().text();
   std::vector<std::string> listing, notes;
   auto config = quantization_of(one);

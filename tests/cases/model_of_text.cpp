@@ -33,8 +33,10 @@ void fill_spec(const std::string& name, const std::string& text, formats::Tensor
     if (dim != "-") spec.shape.push_back(std::stoull(dim));
   }
   const uint64_t nbytes = plan::tensor_nbytes(spec.dtype, spec.shape).value();
+  const bool rising = fill == "rising";
+  const uint64_t same = rising ? 0 : std::stoull(fill);
   for (uint64_t i = 0; i < nbytes; ++i) {
-    bytes.push_back(static_cast<std::byte>(fill == "rising" ? i : std::stoull(fill)));
+    bytes.push_back(static_cast<std::byte>(rising ? i : same));
   }
 }
 
