@@ -59,12 +59,14 @@ Result<const detail::Kernel*> chosen_kernel() {
   const char* forced = std::getenv("LOADSTONE_CPU");
   const auto& all = detail::kernels();
   if (forced == nullptr || *forced == '\0') return &all.back();
+  // Plugins tell avx512vnni from avx512 (no AMX); here there is no difference.
+  const std::string_view name = std::string_view(forced) == "avx512vnni" ? "avx512" : forced;
   for (const detail::Kernel& kernel : all) {
-    if (std::string_view(forced) == kernel.name) return &kernel;
+    if (name == kernel.name) return &kernel;
   }
   return Error{Code::invalid_argument, "kernel not available", "LOADSTONE_CPU",
                "found " + loadstone::quoted(forced) +
-                   ", expected scalar, avx2 or avx512 as this processor has",
+                   ", expected scalar, avx2, avx512 or avx512vnni as this processor has",
                ""};
 }
 

@@ -14,7 +14,7 @@ namespace loadstone::plugin {
 /// y = x·wᵀ as ls_gemm says, on the host. Float dtypes are widened exactly and summed in float32
 /// (any order: within (k+8)·2^-24·Σ|x·w|); I8 is summed exactly in integers. Threads share columns
 /// of y; `pool` null: the caller's thread alone. The kernel is the widest that the processor has,
-/// or LOADSTONE_CPU=scalar|avx2|avx512.
+/// or LOADSTONE_CPU=scalar|avx2|avx512|avx512vnni.
 /// Errors: unsupported (dtype, place), invalid_argument (null pointers, unknown LOADSTONE_CPU).
 Status product(const ls_gemm& call, ThreadPool* pool);
 

@@ -153,8 +153,8 @@ TEST_F(GemmTest, RefusesWhatItCannotMultiply) {
   call.x = call.w = call.y = &y;
   setenv("LOADSTONE_CPU", "sse9", 1);
   EXPECT_EQ(product(call, nullptr).error().text(),
-            "kernel not available: LOADSTONE_CPU: found \"sse9\", expected scalar, avx2 or avx512 "
-            "as this processor has");
+            "kernel not available: LOADSTONE_CPU: found \"sse9\", expected scalar, avx2, avx512 "
+            "or avx512vnni as this processor has");
 }
 
 }  // namespace

@@ -13,9 +13,12 @@ namespace {
 struct NamedLevel {
   const char* name;
   Cpu cpu;
+  bool tiles = true;
 };
-constexpr NamedLevel kLevels[] = {
-    {"scalar", Cpu::scalar}, {"avx2", Cpu::avx2}, {"avx512", Cpu::avx512}};
+constexpr NamedLevel kLevels[] = {{"scalar", Cpu::scalar},
+                                  {"avx2", Cpu::avx2},
+                                  {"avx512", Cpu::avx512},
+                                  {"avx512vnni", Cpu::avx512, false}};
 
 #if defined(__x86_64__)
 /// Leaf 1, ECX bit 29; clang 14's __builtin_cpu_supports doesn't know the name.
@@ -39,25 +42,35 @@ Cpu best_cpu() {
 #endif
 }
 
-CpuChoice choose_cpu(const char* forced, Cpu best) {
-  if (forced == nullptr) return {best, ""};
+bool has_vnni() {
+#if defined(__x86_64__)
+  return best_cpu() == Cpu::avx512 && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+CpuChoice choose_cpu(const char* forced, Cpu best, bool vnni) {
+  if (forced == nullptr) return {best, true, ""};
   for (const NamedLevel& level : kLevels) {
     if (std::strcmp(level.name, forced) != 0) continue;
-    if (level.cpu <= best) return {level.cpu, ""};
-    return {Cpu::scalar, std::string("instruction set not available: LOADSTONE_CPU: found \"") +
-                             level.name + "\", expected at most \"" +
-                             kLevels[static_cast<int>(best)].name + "\" on this machine"};
+    if (level.cpu <= best && (level.tiles || vnni)) return {level.cpu, level.tiles, ""};
+    return {Cpu::scalar, true,
+            std::string("instruction set not available: LOADSTONE_CPU: found \"") + level.name +
+                "\", expected at most \"" + kLevels[static_cast<int>(best)].name +
+                "\" on this machine"};
   }
   std::string shown;
   for (const char* c = forced; *c != '\0' && shown.size() < 40; ++c) {
     shown += (*c >= ' ' && *c <= '~' && *c != '"') ? *c : '?';
   }
-  return {Cpu::scalar, "unknown instruction set: LOADSTONE_CPU: found \"" + shown +
-                           "\", expected scalar, avx2 or avx512"};
+  return {Cpu::scalar, true,
+          "unknown instruction set: LOADSTONE_CPU: found \"" + shown +
+              "\", expected scalar, avx2, avx512 or avx512vnni"};
 }
 
 const CpuChoice& cpu_choice() {
-  static const CpuChoice choice = choose_cpu(std::getenv("LOADSTONE_CPU"), best_cpu());
+  static const CpuChoice choice = choose_cpu(std::getenv("LOADSTONE_CPU"), best_cpu(), has_vnni());
   return choice;
 }
 

@@ -1,5 +1,7 @@
 // Which instruction set the kernels of plugins/common use: the best that the machine has, or the
-// one that LOADSTONE_CPU=scalar|avx2|avx512 names. Every level computes the same bits.
+// one that LOADSTONE_CPU=scalar|avx2|avx512|avx512vnni names. Every level computes the same bits.
+// Beside the kernels, products of matrices use the dot products (VNNI) and the AMX tiles that a
+// machine with AVX-512 has; avx512vnni is avx512 without the tiles, on a machine with VNNI.
 #pragma once
 
 #include <loadstone/plugin.h>
@@ -18,17 +20,20 @@ enum class Cpu {
 /// machine lacks. A plugin refuses its host with that text (loadstone_plugin_query returns null).
 struct CpuChoice {
   Cpu cpu = Cpu::scalar;
+  bool tiles = true;  // AMX may be used where there is some
   std::string error;  // "" when fine
 };
 
 /// The process's choice, made once.
 const CpuChoice& cpu_choice();
 
-/// The rule behind it: `forced` is LOADSTONE_CPU's value or null, `best` what the machine has.
-CpuChoice choose_cpu(const char* forced, Cpu best);
+/// The rule behind it: `forced` is LOADSTONE_CPU's value or null, `best` and `vnni` what the
+/// machine has.
+CpuChoice choose_cpu(const char* forced, Cpu best, bool vnni);
 
-/// The best level of this machine.
+/// The best level of this machine, and whether it has AVX-512 VNNI besides.
 Cpu best_cpu();
+bool has_vnni();
 
 inline Cpu cpu_in_use() { return cpu_choice().cpu; }
 

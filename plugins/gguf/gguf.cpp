@@ -340,7 +340,8 @@ struct Gguf {
       const uint64_t bad = ggml::first_bad_scale(segment.type->type, row, blocks);
       if (bad == blocks) continue;
       sdk::fail(LS_INVALID_CHECKPOINT,
-                "scale is not finite: " + segment.weight.label() + ": row " +
+                std::string(segment.type->type == ggml::kMXFP4 ? "weight" : "scale") +
+                    " is not finite: " + segment.weight.label() + ": row " +
                     std::to_string(segment.file_row + piece.row_begin() + r) + ", block " +
                     std::to_string(bad) + " of " + segment.type->name);
     }

@@ -178,6 +178,27 @@ TEST_F(Mxfp4, S28_OuterScaleOfAWrongShapeShowsBoth) {
             "[4, 2, 1] for a weight of [4, 512]");
 }
 
+TEST_F(Mxfp4, ScalesThatLeaveFloat32OverACodeAreRefused) {
+  single.configure(kSerialized);
+  TestLayer layer = stored(4, 64);
+  layer.sources()[1].bytes[2 * 2 + 1] = '\xfe';  // 2^127
+  std::vector<char>& codes = layer.sources()[0].bytes;
+  std::fill(codes.begin() + 2 * 32 + 16, codes.begin() + 3 * 32, '\x3b');  // -1.5 and 1.5
+  single.produce(layer);
+  codes[2 * 32 + 20] = '\x43';  // 2: 2^128
+  EXPECT_EQ(load_refusal(layer), "weight is not finite: blocks.0.linear.weight: row 2");
+  layer.want = LS_WANT_DECODE;
+  EXPECT_EQ(load_refusal(layer), "weight is not finite: blocks.0.linear.weight: row 2");
+  dual.configure(kDual);
+  TestLayer outer = stored(2, 512, true);
+  std::fill_n(outer.sources()[1].bytes.begin() + 16, 16, '\x7f');    // 1
+  std::fill_n(outer.sources()[0].bytes.begin() + 256, 256, '\x77');  // 6
+  const float large = 0x1p126f;
+  std::memcpy(outer.sources()[2].bytes.data() + 4, &large, 4);
+  EXPECT_EQ(refusal([&] { dual.produce(outer); }),
+            "weight is not finite: blocks.0.linear.weight: row 1");
+}
+
 TEST_F(Mxfp4, S29_ScalesThatNoFormatAllowsAreRefused) {
   single.configure(kSerialized);
   TestLayer nan = stored(4, 64);

@@ -89,6 +89,21 @@ TEST_F(Mxfp8, S27_MissingScaleNamesWhatIsExpected) {
             "\"weight_scale\" as U8 [4, 2]");
 }
 
+TEST_F(Mxfp8, ScalesThatLeaveFloat32OverACodeAreRefused) {
+  driver.configure(kSerialized);
+  TestLayer layer = stored(4, 40);
+  layer.sources()[1].bytes[2 * 2 + 1] = '\xf7';    // 2^120
+  layer.sources()[0].bytes[2 * 40 + 33] = '\x77';  // 240: 1.875·2^127
+  for (uint64_t i = 32; i < 40; ++i) {
+    if (i != 33) layer.sources()[0].bytes[2 * 40 + i] = 0;
+  }
+  driver.produce(layer);                           // the largest number that fits
+  layer.sources()[0].bytes[2 * 40 + 33] = '\x78';  // 256
+  EXPECT_EQ(load_refusal(layer), "weight is not finite: blocks.0.linear.weight: row 2");
+  layer.want = LS_WANT_DECODE;
+  EXPECT_EQ(load_refusal(layer), "weight is not finite: blocks.0.linear.weight: row 2");
+}
+
 TEST_F(Mxfp8, S28_ScaleOfAWrongShapeOrDtypeShowsBoth) {
   driver.configure(kSerialized);
   TestLayer layer = stored(4, 40);

@@ -108,6 +108,7 @@ driving::TestLayer block_layer(const Options& o, const ggml::TypeInfo& type) {
   std::vector<char> bytes = random_bytes(o.n * o.k / type.elems * type.nbytes, 2);
   for (uint64_t at = 0; at < bytes.size(); at += type.nbytes) {
     bytes[at + 1] = bytes[at + 3] = 0x1c;  // finite scales: float16 near 2^-8
+    if (type.type == ggml::kMXFP4) bytes[at] = 0x78;
   }
   layer.tensor("weight", uint32_t{LS_DTYPE_GGML} + type.type, {o.n, o.k}, std::move(bytes));
   return layer;

@@ -1,6 +1,7 @@
 #include "common/ggml/check.hpp"
 
 #include "common/ggml/bytes.hpp"
+#include "common/ggml/grids.hpp"
 
 namespace loadstone::ggml {
 namespace {
@@ -27,8 +28,23 @@ bool finite_iq1_m(const uint8_t* block) {
   return finite_half(high << 12 | low << 8);
 }
 
+/// Scales from 2^125 on take the larger codes past float32.
+bool finite_mxfp4(const uint8_t* block) {
+  constexpr uint8_t kFirst = 253;
+  if (block[0] < kFirst) return true;
+  int largest = 0;
+  for (int i = 1; i <= 16; ++i) {
+    for (const int code : {block[i] & 7, block[i] >> 4 & 7}) {
+      largest = kE2m1Doubled[code] > largest ? kE2m1Doubled[code] : largest;
+    }
+  }
+  const float worst = half_of_e8m0(block[0]) * static_cast<float>(largest);
+  return (std::bit_cast<uint32_t>(worst) & 0x7f800000u) != 0x7f800000u;
+}
+
 bool finite(Type type, const HalfPlaces* places, const uint8_t* block) {
   if (type == kIQ1_M) return finite_iq1_m(block);
+  if (type == kMXFP4) return finite_mxfp4(block);
   if (type == kF32) return (load_u32(block) & 0x7f800000u) != 0x7f800000u;
   if (type == kBF16) return (load_u16(block) & 0x7f80u) != 0x7f80u;
   if (places == nullptr) return true;

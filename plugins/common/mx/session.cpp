@@ -1,6 +1,7 @@
 #include "common/mx/session.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "common/codecs/e2m1.hpp"
 #include "common/codecs/e4m3.hpp"
@@ -72,6 +73,39 @@ void Session::feed(const sdk::Piece& piece) {
 
 void Session::end() {
   std::call_once(residents_read_, [this] { read_residents(); });
+  if (!form_.decodes) check_range();
+}
+
+// ---- range -------------------------------------------------------------------------------------
+
+/// Whether the row's scales let its largest code leave float32.
+bool Session::may_overflow(uint64_t row) const {
+  const uint8_t* scales = scales_ + row * form_.scale_columns();
+  const double largest = form_.element == MxElement::e4m3 ? 448.0 : 6.0;
+  const uint64_t groups = form_.dual ? kDualGroup / kMxGroup : form_.scale_columns();
+  for (uint64_t at = 0, g = 0; at < form_.scale_columns(); at += groups, ++g) {
+    const double inner = largest * e8m0_decode(mx_top(scales + at, groups));
+    const double outer = form_.dual ? outer_[row * form_.outer_columns() + g] : 1.0;
+    if (std::max(inner, inner * outer) > std::numeric_limits<float>::max()) return true;
+  }
+  return false;
+}
+
+/// What is stored must decode to numbers: a scale of 2^126 over a code of 4 doesn't.
+void Session::check_range() const {
+  const Stored stored(form_, begin_.stored());
+  std::vector<float> values;
+  const uint64_t first = begin_.group_begin() * form_.n;
+  for (uint64_t row = first; row < first + begin_.group_count() * form_.n; ++row) {
+    if (!may_overflow(row)) continue;
+    values.resize(form_.k);
+    const float* outer = form_.dual ? stored.outer + row * form_.outer_columns() : nullptr;
+    dequantize_row(form_, stored.codes + row * form_.row_nbytes(),
+                   stored.scales + row * form_.scale_columns(), outer, values.data());
+    if (std::all_of(values.begin(), values.end(), is_finite)) continue;
+    const PartForm& part = form_.parts[part_of_row(form_.parts, row)];
+    refuse_code(part, row - part.row_begin);
+  }
 }
 
 // ---- residents ---------------------------------------------------------------------------------
@@ -256,6 +290,7 @@ void Session::decode(const sdk::Piece& piece, const PartForm& part) const {
       if (form_.dual) check_outer(part, in_part + r, codes);
       dequantize_codes(form_, codes, scales_ + row * form_.scale_columns(),
                        outer_ + row * form_.outer_columns(), room);
+      if (!std::all_of(room, room + form_.k, is_finite)) refuse_code(part, in_part + r);
       if (form_.has_mul) {
         const float* mul = mul_ + part.part.group * form_.k;
         for (uint64_t i = 0; i < form_.k; ++i) room[i] *= mul[i];

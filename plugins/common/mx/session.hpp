@@ -34,6 +34,8 @@ class Session {
   void check_weights(const sdk::Piece& piece, const PartForm& part) const;
   void check_scales(const sdk::Piece& piece, const PartForm& part) const;
   void check_outer(const PartForm& part, uint64_t row, const uint8_t* codes) const;
+  bool may_overflow(uint64_t row) const;
+  void check_range() const;
   void decode(const sdk::Piece& piece, const PartForm& part) const;
   void store_row(uint64_t row, const uint8_t* codes) const;
 
