@@ -199,11 +199,11 @@ at::Tensor QwenImageDrawer::velocity_of(Run& run, const std::vector<at::Tensor>&
   auto record = [&](const char* name, const at::Tensor& value) {
     if (first) run.record(name, value.view({run.batch, -1, value.size(1)}));
   };
-  at::Tensor velocity = velocities[0];
+  at::Tensor velocity = velocities[0].to(at::kFloat);
   if (run.guided) {
     record("velocity_first_cond", velocities[0]);
     record("velocity_first_uncond", velocities[1]);
-    velocity = guide(velocities[0], velocities[1], run.options.true_cfg_scale);
+    velocity = guide(velocity, velocities[1].to(at::kFloat), run.options.true_cfg_scale);
   }
   record("velocity_first", velocity);
   return velocity;
@@ -219,8 +219,8 @@ Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tens
         transformer_.prepare_text(embedding.to(transformer_.device()), run.batch, grid));
   }
   const auto steps = static_cast<int64_t>(schedule.timesteps.size());
-  const at::Tensor times =
-      at::tensor(schedule.timesteps).div(1000.0).to(transformer_.device(), source_.dtype);
+  const at::Tensor times = at::tensor(schedule.timesteps).div(1000.0).to(transformer_.device());
+  latents = latents.to(at::kFloat);  // what steps add up is rounded only where the network reads it
   const int64_t ahead =
       transformer_.modulation_rows_are_independent()
           ? std::clamp<int64_t>(kModulationBytes / transformer_.modulation_nbytes(), 1, steps)
@@ -235,12 +235,12 @@ Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tens
     if (i % ahead == 0) {
       modulations = transformer_.modulations(times.narrow(0, i, std::min(ahead, steps - i)));
     }
-    const auto velocities =
-        transformer_.forward(latents, texts, modulations[static_cast<size_t>(i % ahead)], grid);
+    const auto velocities = transformer_.forward(latents.to(source_.dtype), texts,
+                                                 modulations[static_cast<size_t>(i % ahead)], grid);
     LS_CHECK(source_.state->take_failure());
     latents = euler_step(latents, velocity_of(run, velocities, i == 0), schedule.sigmas[index],
                          schedule.sigmas[index + 1]);
-    if (run.traced) history.push_back(latents.to(at::kFloat).view({run.batch, grid.tokens(), -1}));
+    if (run.traced) history.push_back(latents.view({run.batch, grid.tokens(), -1}));
     timings.steps.push_back(clock.lap());
     if (run.control.progress) {
       run.control.progress(
@@ -249,7 +249,7 @@ Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tens
   }
   runtime::wait_for(transformer_.device());  // what was timed is done
   if (run.traced) run.record("latents_steps", at::stack(history, 0));
-  return latents.view({run.batch, grid.tokens(), -1});
+  return latents.to(source_.dtype).view({run.batch, grid.tokens(), -1});
 }
 
 Status QwenImageDrawer::write(Run& run, const at::Tensor& initial, Generated& out) const {

@@ -284,7 +284,7 @@ TextInput Transformer::prepare_text(const at::Tensor& embeddings, int64_t batch,
 
 std::vector<StepModulation> Transformer::modulations(const at::Tensor& timesteps) const {
   const Networks& n = *networks_;
-  const at::Tensor features = timestep_features(timesteps, kTimeFeatures);
+  const at::Tensor features = timestep_features(timesteps, kTimeFeatures).to(n.options.dtype());
   const at::Tensor temb = (*n.time2)(at::silu((*n.time1)(features)));
   const at::Tensor active = at::silu(temb);
   std::vector<StepModulation> out(static_cast<size_t>(timesteps.size(0)));

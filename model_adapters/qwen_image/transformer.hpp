@@ -54,7 +54,7 @@ class Transformer {
   TextInput prepare_text(const at::Tensor& embeddings, int64_t batch, const ImageGrid& grid,
                          const Probe& probe = {}) const;
 
-  /// Of timesteps [n] (divided by 1000). Several are computed together only where
+  /// Of float32 timesteps [n] (divided by 1000). Several are computed together only where
   /// modulation_rows_are_independent(). Bytes of one: modulation_nbytes().
   std::vector<StepModulation> modulations(const at::Tensor& timesteps) const;
   bool modulation_rows_are_independent() const;
