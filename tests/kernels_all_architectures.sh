@@ -17,8 +17,10 @@ echo "$(date +%F), $("$nvcc" --version | grep -o 'release.*')"
 printf '%-36s %6s %8s %10s %8s %6s\n' file sm kernels registers spilled stack
 for source in $(find core plugins model_adapters -name '*.cu' | sort); do
   for architecture in $architectures; do
-    # The options of plugins/common/cuda/CMakeLists.txt.
-    if ! "$nvcc" -std=c++20 -O3 --fmad=false -Xptxas -v -Isdk/include -Iplugins -cubin \
+    # The options of the folders' CMakeLists.txt: the plugins' arithmetic is never fused.
+    fused=true
+    case $source in plugins/*) fused=false ;; esac
+    if ! "$nvcc" -std=c++20 -O3 --fmad=$fused -Xptxas -v -Isdk/include -Iplugins -Icore -cubin \
       -gencode "arch=compute_$architecture,code=sm_$architecture" \
       -o "$work/cubin" "$source" >"$work/log" 2>&1; then
       printf '%-36s %6s FAILED\n' "$(basename "$source")" "$architecture"

@@ -8,7 +8,7 @@ namespace {
 constexpr int kTile = 128;  // rows of x and of W a block
 constexpr int kDepth = 64;  // columns at a time: a row of shared memory is 128 bytes
 constexpr int kChunk = 8;   // values of 16 bytes
-constexpr int kStages = 4;
+constexpr int kStages = 3;
 constexpr int kThreads = 256;
 constexpr int kRowsOfWarp = 64, kColumnsOfWarp = 32;
 constexpr int kRowTiles = kRowsOfWarp / 16, kColumnTiles = kColumnsOfWarp / 8;

@@ -33,6 +33,12 @@ __device__ uint32_t stream_value(const uint32_t* words, uint64_t stride, uint64_
   return static_cast<uint32_t>(value) & ((1u << bits) - 1);
 }
 
+/// A code's value: (q - zero)·scale·second.
+struct Factors {
+  float zero, scale, second;
+  __device__ float operator()(float q) const { return (q - zero) * scale * second; }
+};
+
 /// One row of W: its codes and where the rest of it lies.
 class Row {
  public:
@@ -46,18 +52,25 @@ class Row {
     scale_row_ = w.scale_height == 0 ? 0 : row_ / w.scale_height;
   }
 
-  __device__ float value(uint64_t column) const {
-    const uint64_t group = group_of(column);
-    const float q = code(column);
-    if (w_.codes == LevelCodes::e2m1) return of_nvfp4(q, scale_code(group));
-    return (q - zero(group)) * scale(group);
+  __device__ float code(uint64_t column) const;
+  __device__ uint64_t group_of(uint64_t column) const {
+    return part_->order != nullptr ? static_cast<uint64_t>(part_->order[column])
+                                   : column / w_.scale_width;
   }
-  __device__ float level(uint64_t column) const {
-    const uint64_t group = group_of(column);
-    const float q = code(column);
-    return w_.codes == LevelCodes::e2m1 ? q * scale_code(group) : q - zero(group);
+  /// What codes of a group become values by, or levels.
+  template <bool Values>
+  __device__ Factors factors(uint64_t group) const {
+    if (w_.codes != LevelCodes::e2m1) {
+      return {zero(group), Values ? scale(group) : 1.0f, 1.0f};
+    }
+    const float sc = scale_code(group);
+    if (!Values) return {0.0f, sc, 1.0f};
+    const float s = global();
+    if (w_.order == Nvfp4Order::multiplied) return {0.0f, sc * s, 1.0f};
+    if (w_.order == Nvfp4Order::divided) return {0.0f, __fdiv_rn(sc, s), 1.0f};
+    return {0.0f, __fdiv_rn(1.0f, s), sc};
   }
-  /// What level() leaves out.
+  /// What levels leave out.
   __device__ float rest(uint64_t group) const {
     if (w_.codes == LevelCodes::e2m1) {
       const float global = this->global();
@@ -66,32 +79,10 @@ class Row {
     return value_at(part_->scales, w_.scale_dtype, scale_row_ * w_.scale_columns + group);
   }
 
+  __device__ const uint8_t* bytes() const { return codes_; }
+  __device__ uint32_t nibble() const { return nibble_; }
+
  private:
-  __device__ uint64_t group_of(uint64_t column) const {
-    return part_->order != nullptr ? static_cast<uint64_t>(part_->order[column])
-                                   : column / w_.scale_width;
-  }
-  __device__ float code(uint64_t column) const {
-    switch (w_.codes) {
-      case LevelCodes::e4m3:
-        return e4m3_value(codes_[column]);
-      case LevelCodes::int8:
-        return static_cast<float>(static_cast<int8_t>(codes_[column]));
-      case LevelCodes::int4: {
-        const int four = codes_[column] >> nibble_ & 15;
-        return static_cast<float>(four >= 8 ? four - 16 : four);
-      }
-      case LevelCodes::words:
-        return static_cast<float>(
-            stream_value(reinterpret_cast<const uint32_t*>(codes_), 1, column, w_.bits));
-      default: {
-        const uint32_t four = codes_[column / 2] >> (column % 2 * 4) & 15u;
-        // Exponent and mantissa in a half's places are 2^-14 of the value, subnormals too.
-        const auto bits = static_cast<uint16_t>((four & 7u) << 9 | (four & 8u) << 12);
-        return __half2float(__ushort_as_half(bits)) * 16384.0f;
-      }
-    }
-  }
   __device__ float zero(uint64_t group) const {
     if (w_.codes == LevelCodes::words) {
       if (part_->zeros == nullptr) return static_cast<float>(1u << (w_.bits - 1));
@@ -112,13 +103,6 @@ class Row {
   __device__ float global() const {
     return part_->global == nullptr ? 1.0f : value_at(part_->global, w_.global_dtype, 0);
   }
-  __device__ float of_nvfp4(float q, float sc) const {
-    const float s = global();
-    if (w_.order == Nvfp4Order::multiplied) return q * (sc * s);
-    if (w_.order == Nvfp4Order::divided) return q * __fdiv_rn(sc, s);
-    return (q * __fdiv_rn(1.0f, s)) * sc;
-  }
-
   const Levels& w_;
   const LevelPart* part_;
   const uint8_t* codes_;
@@ -126,16 +110,91 @@ class Row {
   uint32_t nibble_;
 };
 
+__device__ float four_of(uint32_t four) {
+  return static_cast<float>(static_cast<int>(four ^ 8u) - 8);
+}
+__device__ float e2m1_of(uint32_t four) {
+  // Exponent and mantissa in a half's places are 2^-14 of the value, subnormals too.
+  const auto bits = static_cast<uint16_t>((four & 7u) << 9 | (four & 8u) << 12);
+  return __half2float(__ushort_as_half(bits)) * 16384.0f;
+}
+
+__device__ float Row::code(uint64_t column) const {
+  switch (w_.codes) {
+    case LevelCodes::e4m3:
+      return e4m3_value(codes_[column]);
+    case LevelCodes::int8:
+      return static_cast<float>(static_cast<int8_t>(codes_[column]));
+    case LevelCodes::int4:
+      return four_of(codes_[column] >> nibble_ & 15u);
+    case LevelCodes::words:
+      return static_cast<float>(
+          stream_value(reinterpret_cast<const uint32_t*>(codes_), 1, column, w_.bits));
+    default:
+      return e2m1_of(codes_[column / 2] >> (column % 2 * 4) & 15u);
+  }
+}
+
+/// Columns [first, first + kRun) as code() has them, `first` a multiple of kRun.
+template <LevelCodes C>
+__device__ void codes_of_run(const Levels& w, const Row& row, uint64_t first, float (&q)[kRun]) {
+  if constexpr (C == LevelCodes::e2m1) {
+    const uint32_t all = *reinterpret_cast<const uint32_t*>(row.bytes() + first / 2);
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) q[i] = e2m1_of(all >> 4 * i & 15u);
+  } else if constexpr (C == LevelCodes::words) {
+    const auto* words = reinterpret_cast<const uint32_t*>(row.bytes());
+    if (w.bits == 4) {
+      const uint32_t all = words[first / 8];
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) q[i] = static_cast<float>(all >> 4 * i & 15u);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) {
+        q[i] = static_cast<float>(stream_value(words, 1, first + i, w.bits));
+      }
+    }
+  } else {
+    const auto held = *reinterpret_cast<const Pack<uint8_t, kRun>*>(row.bytes() + first);
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      q[i] = C == LevelCodes::e4m3   ? e4m3_value(held.at[i])
+             : C == LevelCodes::int8 ? static_cast<float>(static_cast<int8_t>(held.at[i]))
+                                     : four_of(held.at[i] >> row.nibble() & 15u);
+    }
+  }
+}
+
+/// Runs that lie in one group, aligned.
+template <typename T, bool Values, LevelCodes C>
+__global__ void __launch_bounds__(kThreads)
+    decode_runs(const __grid_constant__ Levels w, uint64_t begin, uint64_t count, T* out) {
+  const auto runs = static_cast<uint32_t>(w.k / kRun);
+  const uint64_t index = blockIdx.x * uint64_t{kThreads} + threadIdx.x;
+  if (index >= count * runs) return;
+  const uint64_t line = index / runs, first = index % runs * kRun;
+  const Row row(w, begin + line);
+  const Factors by = row.factors<Values>(first / w.scale_width);
+  float q[kRun];
+  codes_of_run<C>(w, row, first, q);
+  Pack<T, kRun> made;
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) made.at[i] = from_float<T>(by(q[i]));
+  *reinterpret_cast<Pack<T, kRun>*>(out + line * w.k + first) = made;
+}
+
+/// Any width, alignment and order of columns.
 template <typename T, bool Values>
 __global__ void __launch_bounds__(kThreads)
-    decode_kernel(const __grid_constant__ Levels w, uint64_t begin, uint64_t count, T* out) {
+    decode_any(const __grid_constant__ Levels w, uint64_t begin, uint64_t count, T* out) {
   const uint64_t runs = (w.k + kRun - 1) / kRun;
   const uint64_t index = blockIdx.x * uint64_t{kThreads} + threadIdx.x;
   if (index >= count * runs) return;
   const uint64_t line = index / runs, first = index % runs * kRun;
   const Row row(w, begin + line);
   for (uint64_t c = first; c < first + kRun && c < w.k; ++c) {
-    out[line * w.k + c] = from_float<T>(Values ? row.value(c) : row.level(c));
+    const Factors by = row.factors<Values>(row.group_of(c));
+    out[line * w.k + c] = from_float<T>(by(row.code(c)));
   }
 }
 
@@ -147,7 +206,8 @@ __global__ void __launch_bounds__(kThreads)
   const bool inside = id >= 0 && static_cast<uint64_t>(id) < w.n;
   const Row row(w, inside ? static_cast<uint64_t>(id) : 0);
   for (uint64_t c = threadIdx.x; c < w.k; c += kThreads) {
-    out[blockIdx.x * stride + c] = from_float<T>(inside ? row.value(c) : not_a_number());
+    out[blockIdx.x * stride + c] =
+        from_float<T>(inside ? row.factors<true>(row.group_of(c))(row.code(c)) : not_a_number());
   }
 }
 
@@ -216,26 +276,59 @@ unsigned blocks_of(uint64_t threads) {
   return static_cast<unsigned>((threads + kThreads - 1) / kThreads);
 }
 
+/// Whether decode_runs takes W.
+bool has_runs(const Levels& w) {
+  for (int i = 0; i < w.count; ++i) {
+    if (w.parts[i].order != nullptr) return false;
+  }
+  const uint64_t aligned = reinterpret_cast<uintptr_t>(w.at) | w.row_nbytes;
+  const uint64_t unit = w.codes == LevelCodes::words || w.codes == LevelCodes::e2m1 ? 4 : kRun;
+  return w.k % kRun == 0 && w.scale_width % kRun == 0 && w.k < 1u << 31 && aligned % unit == 0;
+}
+
+template <typename Body>
+cudaError_t with_codes(LevelCodes codes, const Body& body) {
+  switch (codes) {
+    case LevelCodes::e4m3:
+      return body.template operator()<LevelCodes::e4m3>();
+    case LevelCodes::int8:
+      return body.template operator()<LevelCodes::int8>();
+    case LevelCodes::int4:
+      return body.template operator()<LevelCodes::int4>();
+    case LevelCodes::words:
+      return body.template operator()<LevelCodes::words>();
+    default:
+      return body.template operator()<LevelCodes::e2m1>();
+  }
+}
+
+template <typename T, bool Values>
+cudaError_t decode(const Levels& w, uint64_t begin, uint64_t count, T* out, cudaStream_t stream) {
+  if (count == 0) return cudaSuccess;
+  const unsigned blocks = blocks_of(count * ((w.k + kRun - 1) / kRun));
+  if (!has_runs(w) || reinterpret_cast<uintptr_t>(out) % sizeof(Pack<T, kRun>) != 0) {
+    decode_any<T, Values><<<blocks, kThreads, 0, stream>>>(w, begin, count, out);
+    return cudaGetLastError();
+  }
+  return with_codes(w.codes, [&]<LevelCodes C>() {
+    decode_runs<T, Values, C><<<blocks, kThreads, 0, stream>>>(w, begin, count, out);
+    return cudaGetLastError();
+  });
+}
+
 }  // namespace
 
 cudaError_t decode_values(const Levels& w, uint64_t begin, uint64_t count, void* out,
                           uint32_t dtype, cudaStream_t stream) {
-  if (count == 0) return cudaSuccess;
   return with_float(dtype, [&](auto zero) {
     using T = decltype(zero);
-    const unsigned blocks = blocks_of(count * ((w.k + kRun - 1) / kRun));
-    decode_kernel<T, true><<<blocks, kThreads, 0, stream>>>(w, begin, count, static_cast<T*>(out));
-    return cudaGetLastError();
+    return decode<T, true>(w, begin, count, static_cast<T*>(out), stream);
   });
 }
 
 cudaError_t decode_levels(const Levels& w, uint64_t begin, uint64_t count, void* out,
                           cudaStream_t stream) {
-  if (count == 0) return cudaSuccess;
-  const unsigned blocks = blocks_of(count * ((w.k + kRun - 1) / kRun));
-  decode_kernel<__nv_bfloat16, false>
-      <<<blocks, kThreads, 0, stream>>>(w, begin, count, static_cast<__nv_bfloat16*>(out));
-  return cudaGetLastError();
+  return decode<__nv_bfloat16, false>(w, begin, count, static_cast<__nv_bfloat16*>(out), stream);
 }
 
 cudaError_t level_scales(const Levels& w, uint64_t columns, float* out, cudaStream_t stream) {

@@ -79,6 +79,43 @@ double relative_error(const std::vector<float>& found, const std::vector<float>&
   return std::sqrt(error / size);
 }
 
+/// A product with the identity in float32 is the weight as it was decoded: the host's, bit for bit.
+TEST(KernelCheckpoints, WeightsAloneAreTheHosts) {
+  NEED_GPU();
+  std::map<std::string, int> seen;
+  const int folders = for_modules([&](const std::string& title, Driver& driver, TestLayer& layer) {
+    const Answer answer = driver.plan(layer, cuda_target(this_sm()));
+    const std::string& kernel = answer.kernel;
+    const bool packed = kernel.starts_with("gptq_") || kernel.starts_with("awq_");
+    if (kernel.find("weight_only") == std::string::npos && !packed) return;
+    Produced produced = driver.produce(layer);
+    DeviceLayer device(driver, layer, to_device(produced), answer.work.note, this_sm());
+    std::vector<float> x(layer.in * layer.in);
+    for (uint64_t i = 0; i < layer.in; ++i) x[i * layer.in + i] = 1.0f;
+    Driver::Run run;
+    run.x_dtype = LS_DTYPE_F32;
+    run.x = x.data();
+    run.m = run.k = layer.in;
+    run.n = layer.out;
+    const auto found = device.run(run, LS_DTYPE_F32);
+    // With the smoothing of the activation, where there is one.
+    const auto wanted = driver.dequantize(layer, produced, 0, layer.out, layer.in);
+    for (uint64_t n = 0; n < layer.out; ++n) {
+      for (uint64_t k = 0; k < layer.in; ++k) {
+        ASSERT_EQ(found[k * layer.out + n], wanted[n * layer.in + k])
+            << title << " " << kernel << " row " << n << " column " << k;
+      }
+    }
+    ++seen[kernel];
+  });
+  if (folders == 0)
+    GTEST_SKIP() << "no checkpoints: " << common::testing::shared_path("checkpoints");
+  for (const auto& [kernel, count] : seen) {
+    std::printf("  %-44s %3d weights equal\n", kernel.c_str(), count);
+  }
+  EXPECT_FALSE(seen.empty());
+}
+
 TEST(KernelCheckpoints, DeviceAndHostAgree) {
   NEED_GPU();
   std::map<std::string, std::pair<int, double>> worst;  // by kernel: layers, largest error

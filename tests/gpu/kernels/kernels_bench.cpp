@@ -9,11 +9,13 @@
 #include "common/codecs/half.hpp"
 #include "common/cuda/decode.hpp"
 #include "common/cuda/int8_tiles.hpp"
+#include "common/cuda/levels.hpp"
 #include "common/cuda/lt.hpp"
 #include "common/cuda/mx.hpp"
 #include "common/cuda/packs_layer.hpp"
 #include "common/cuda/quantize.hpp"
 #include "kernels/device.hpp"
+#include "kernels/timing.hpp"
 
 namespace loadstone::gpu_kernels {
 namespace {
@@ -21,68 +23,6 @@ namespace {
 namespace cuda = common::cuda;
 using common::testing::Json;
 using common::testing::Random;
-
-/// Microseconds of one call: the median of five runs of `kCalls`.
-double time_of(const std::function<void()>& call) {
-  constexpr int kCalls = 20;
-  cudaEvent_t begin = nullptr, end = nullptr;
-  check(cudaEventCreate(&begin));
-  check(cudaEventCreate(&end));
-  for (int i = 0; i < 3; ++i) call();
-  std::vector<float> runs;
-  for (int run = 0; run < 5; ++run) {
-    check(cudaEventRecord(begin, nullptr));
-    for (int i = 0; i < kCalls; ++i) call();
-    check(cudaEventRecord(end, nullptr));
-    check(cudaEventSynchronize(end));
-    float ms = 0;
-    check(cudaEventElapsedTime(&ms, begin, end));
-    runs.push_back(ms * 1000.0f / kCalls);
-  }
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  std::sort(runs.begin(), runs.end());
-  return runs[2];
-}
-
-/// Microseconds of one of `calls` that a graph holds, as a step replays them: the median of five.
-double graph_time_of(int calls, const std::function<void(cudaStream_t)>& call) {
-  cudaStream_t stream = nullptr;
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t replay = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  call(stream);
-  check(cudaStreamSynchronize(stream));
-  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  for (int i = 0; i < calls; ++i) call(stream);
-  check(cudaStreamEndCapture(stream, &graph));
-  check(cudaGraphInstantiate(&replay, graph, 0));
-  const auto run = [&] {
-    check(cudaGraphLaunch(replay, stream));
-    check(cudaStreamSynchronize(stream));
-  };
-  run();
-  cudaEvent_t begin = nullptr, end = nullptr;
-  check(cudaEventCreate(&begin));
-  check(cudaEventCreate(&end));
-  std::vector<float> runs;
-  for (int i = 0; i < 5; ++i) {
-    check(cudaEventRecord(begin, stream));
-    run();
-    check(cudaEventRecord(end, stream));
-    check(cudaEventSynchronize(end));
-    float ms = 0;
-    check(cudaEventElapsedTime(&ms, begin, end));
-    runs.push_back(ms * 1000.0f / static_cast<float>(calls));
-  }
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  cudaGraphExecDestroy(replay);
-  cudaGraphDestroy(graph);
-  cudaStreamDestroy(stream);
-  std::sort(runs.begin(), runs.end());
-  return runs[2];
-}
 
 /// Random values of about a normal's spread, as bf16.
 std::vector<uint16_t> random_bf16(uint64_t count, uint32_t seed, float scale) {
@@ -128,6 +68,7 @@ class Bench {
     line("bare bf16", bf16_);
     if (!only_words) layers();
     packs();
+    levels();
   }
 
  private:
@@ -160,6 +101,7 @@ class Bench {
     layer("int8", Json::object(), sm, bf16_, "bare bf16");
     layer("mxfp8", Json::object(), sm, bf16_, "bare bf16");
     layer("mxfp4", Json::object(), sm, bf16_, "bare bf16");
+    layer("mxfp4", {{"num_bf16_fallback_layers", 0}}, sm, bf16_, "bare bf16", "mxfp4_dualscale");
   }
 
   void quantize(cuda::RowRule rule) {
@@ -255,9 +197,9 @@ class Bench {
 
   /// A plugin's layer with stored tensors of the right shapes: codes from the weight quantized here
   /// would be the same work, so the bytes are random codes that are numbers, scales near 1/64.
-  void layer(const char* plugin, const Json& fields, uint32_t sm, double against,
-             const char* name) {
-    Driver driver(plugin, plugin);
+  void layer(const char* plugin, const Json& fields, uint32_t sm, double against, const char* name,
+             const char* method = nullptr) {
+    Driver driver(plugin, method != nullptr ? method : plugin);
     driver.configure(fields);
     const Answer answer = driver.plan(layer_, cuda_target(sm));
     std::vector<Memory> stored;
@@ -283,6 +225,36 @@ class Bench {
         "%.2f of bare bf16's time\n",
         answer.kernel.c_str(), both, prepare, apply, name, against / both, both / bf16_);
     std::fflush(stdout);
+  }
+
+  /// Other layouts of 4 bits, by the rate of what they write.
+  void levels() {
+    cuda::Levels w;
+    w.n = s_.n;
+    w.k = s_.k;
+    w.at = w_codes_.at<uint8_t>();
+    w.row_nbytes = s_.k / 2;
+    w.count = 1;
+    w.parts[0].end = static_cast<uint32_t>(s_.n);
+    w.parts[0].scales = w_scales_.at();
+    const auto rate = [&](const char* what) {
+      const double us =
+          time_of([&] { check(cuda::decode_values(w, 0, s_.n, w_.at(), LS_DTYPE_BF16, nullptr)); });
+      std::printf("  %-44s %8.1f us %7.0f GB/s\n", what, us,
+                  static_cast<double>(s_.n * s_.k * 2) / us * 1e-3);
+    };
+    w.codes = cuda::LevelCodes::words;
+    w.bits = 4;
+    w.scale_dtype = LS_DTYPE_BF16;
+    w.scale_width = 128;
+    w.scale_columns = s_.k / w.scale_width;
+    rate("decode packed int4 to bf16 (of output bytes)");
+    const Memory e4m3_scales(std::vector<uint8_t>(s_.n * s_.k / 16, 0x38));
+    w.codes = cuda::LevelCodes::e2m1;
+    w.parts[0].scales = e4m3_scales.at();
+    w.scale_width = 16;
+    w.scale_columns = s_.k / w.scale_width;
+    rate("decode NVFP4 to bf16 (of output bytes)");
   }
 
   /// 4 bits in groups of 128: a few rows, by the rate at which packed bytes are read from copies of
@@ -329,6 +301,14 @@ class Bench {
       std::printf("  4-bit words, M %-30lu %8.1f us %7.0f GB/s of packed bytes\n", m, us,
                   static_cast<double>(nbytes) / us * 1e-3);
     }
+    const Memory copy(words * 4);
+    uint64_t turn = 0;
+    const double copied = graph_time_of(100, [&](cudaStream_t stream) {
+      check(cudaMemcpyAsync(copy.at(), weights[turn++ % copies].at(), words * 4,
+                            cudaMemcpyDeviceToDevice, stream));
+    });
+    std::printf("  %-44s %8.1f us %7.0f GB/s read and written\n", "copy of the words", copied,
+                static_cast<double>(words * 8) / copied * 1e-3);
     w.qweight = weights[0].at<uint32_t>();
     const ls_apply all = call_of(s_.m);
     line("4-bit words, decoded, + bias", time_of([&] { cuda::PacksLayer(w).run(all); }));
