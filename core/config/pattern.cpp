@@ -4,6 +4,7 @@
 #include <re2/set.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 
 #include "base/text.hpp"
@@ -96,6 +97,55 @@ std::string class_regex(std::string_view body) {
   }
   for (char c : body) out += c == '-' ? "-" : RE2::QuoteMeta(re2::StringPiece(&c, 1));
   return out + "]";
+}
+
+/// The whole segments, at most two, that a text begins with: "blocks.3." of "blocks.3.attn.to".
+std::string_view beginning_of(std::string_view literal) {
+  const size_t first = literal.find('.');
+  if (first == std::string_view::npos) return {};
+  const size_t second = literal.find('.', first + 1);
+  return literal.substr(0, (second == std::string_view::npos ? first : second) + 1);
+}
+
+/// Whether an expression has alternatives outside of all groups, or can't be told.
+bool has_alternatives(std::string_view expression) {
+  const std::string_view plain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.^";
+  int depth = 0;
+  for (size_t i = 0; i < expression.size(); ++i) {
+    const char c = expression[i];
+    if (c == '\\' && expression.substr(++i, 1) == "Q") return true;
+    if (c == '[') {
+      const size_t first = i + (expression.substr(i + 1, 1) == "^" ? 2 : 1);
+      i = expression.find_first_not_of(plain, first);
+      if (i == std::string_view::npos || i == first || expression[i] != ']') return true;
+    }
+    depth += c == '(' ? 1 : c == ')' ? -1 : 0;
+    if (c == '|' && depth == 0) return true;
+  }
+  return false;
+}
+
+/// What every match of an expression begins with: letters, digits, '_' and "\.".
+std::string literal_of(std::string_view expression) {
+  std::string out;
+  if (has_alternatives(expression)) return out;
+  size_t at = expression.starts_with('^') ? 1 : 0;
+  for (; at < expression.size(); ++at) {
+    const char c = expression[at];
+    if (std::isalnum(static_cast<unsigned char>(c)) || c == '_') {
+      out += c;
+    } else if (expression.substr(at, 2) == "\\.") {
+      out += '.';
+      ++at;
+    } else {
+      break;
+    }
+  }
+  const bool repeated =
+      at < expression.size() && std::string_view("*+?{").find(expression[at]) != expression.npos;
+  if (repeated && !out.empty()) out.pop_back();
+  return out;
 }
 
 /// Calls visit(begin, end) for each run of at most `longest` whole segments of `name`.
@@ -201,13 +251,13 @@ void PatternSet::add_run(Table* table, std::string_view entry, uint32_t id) {
   longest_run_ = std::max(longest_run_, segments);
 }
 
-Status PatternSet::add_source(std::string_view pattern, std::string source, uint32_t id,
-                              std::string_view expected) {
+Status PatternSet::add_source(Automata& automata, std::string_view pattern, std::string source,
+                              uint32_t id, std::string_view expected) {
   LS_CHECK(check_nbytes(pattern, source));
-  if (automata_.empty() || automata_.back()->ids.size() == kPatternsPerAutomaton) {
-    automata_.push_back(std::make_unique<Automaton>());
+  if (automata.empty() || automata.back()->ids.size() == kPatternsPerAutomaton) {
+    automata.push_back(std::make_unique<Automaton>());
   }
-  Automaton& automaton = *automata_.back();
+  Automaton& automaton = *automata.back();
   std::string error;
   if (automaton.set.Add(source, &error) < 0) {
     return bad_pattern(pattern, "found " + escaped(error) + ", expected " + std::string(expected));
@@ -218,20 +268,28 @@ Status PatternSet::add_source(std::string_view pattern, std::string source, uint
 
 Status PatternSet::add_glob(std::string_view glob, uint32_t id) {
   LS_TRY(std::string source, glob_to_regex(glob));
-  return add_source(glob, std::move(source), id, "a glob");
+  const std::string_view beginning = beginning_of(glob.substr(0, glob.find_first_of("*?[{")));
+  Automata& automata = !beginning.empty()      ? beginning_[std::string(beginning)]
+                       : glob.starts_with('*') ? starred_
+                                               : others_;
+  return add_source(automata, glob, std::move(source), id, "a glob");
 }
 
 Status PatternSet::add_regex(std::string_view expression, uint32_t id, bool search) {
   // A stray ')' must not close our own group.
-  RE2 alone(re2::StringPiece(expression.data(), std::min(expression.size(), kMaxPatternNbytes)),
-            options());
+  LS_CHECK(check_nbytes(expression, expression));
   const std::string expected =
       "a regular expression in RE2 syntax (no look-around, no back-references)";
-  if (expression.size() <= kMaxPatternNbytes && !alone.ok()) {
-    return bad_pattern(expression, "found " + escaped(alone.error()) + ", expected " + expected);
+  RE2::Set alone(options(), RE2::ANCHOR_BOTH);  // only parses
+  std::string error;
+  if (alone.Add(re2::StringPiece(expression.data(), expression.size()), &error) < 0) {
+    return bad_pattern(expression, "found " + escaped(error) + ", expected " + expected);
   }
   std::string source = (search ? ".*(?:" : "(?:") + std::string(expression) + ").*";
-  return add_source(expression, std::move(source), id, expected);
+  const std::string literal = search ? "" : literal_of(expression);
+  const std::string_view beginning = beginning_of(literal);
+  Automata& automata = beginning.empty() ? others_ : beginning_[std::string(beginning)];
+  return add_source(automata, expression, std::move(source), id, expected);
 }
 
 Status PatternSet::add_layer(std::string_view text, uint32_t id) {
@@ -249,8 +307,11 @@ Status PatternSet::add_entry(std::string_view text, uint32_t id) {
 }
 
 Status PatternSet::compile() {
-  for (const auto& automaton : automata_) {
-    if (!automaton->set.Compile()) {
+  std::vector<Automata*> all = {&starred_, &others_};
+  for (auto& [beginning, automata] : beginning_) all.push_back(&automata);
+  for (Automata* automata : all) {
+    for (const auto& automaton : *automata) {
+      if (automaton->set.Compile()) continue;
       return Error{Code::resource,
                    "patterns rejected",
                    "",
@@ -273,7 +334,7 @@ void PatternSet::match(std::string_view component, std::string_view name,
   const std::string_view inner = full.substr(prefix.size());
   auto collect = [&](const Table& table, std::string_view key) {
     if (table.empty()) return;
-    auto found = table.find(std::string(key));
+    auto found = table.find(key);
     if (found != table.end()) ids->insert(ids->end(), found->second.begin(), found->second.end());
   };
   collect(exact_, full);
@@ -287,9 +348,19 @@ void PatternSet::match(std::string_view component, std::string_view name,
       if (end == full.size()) collect(trailing_, run);
     });
   }
-  for (const auto& automaton : automata_) {
-    automaton->match(full, ids);
-    if (!prefix.empty()) automaton->match(inner, ids);
+  const auto run = [&](const Automata& automata, std::string_view text) {
+    for (const auto& automaton : automata) automaton->match(text, ids);
+  };
+  run(starred_, full);
+  run(others_, full);
+  if (!prefix.empty()) run(others_, inner);
+  for (const std::string_view text : {full, inner}) {
+    size_t dot = beginning_.empty() ? text.npos : text.find('.');
+    for (int segments = 1; segments <= 2 && dot != text.npos; ++segments) {
+      const auto found = beginning_.find(text.substr(0, dot + 1));
+      if (found != beginning_.end()) run(found->second, text);
+      dot = text.find('.', dot + 1);
+    }
   }
   std::sort(ids->begin(), ids->end());
   ids->erase(std::unique(ids->begin(), ids->end()), ids->end());

@@ -65,15 +65,25 @@ class PatternSet {
 
  private:
   struct Automaton;
-  using Table = std::unordered_map<std::string, std::vector<uint32_t>>;
+  using Automata = std::vector<std::unique_ptr<Automaton>>;
+  struct Hash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+  };
+  template <typename Value>
+  using ByText = std::unordered_map<std::string, Value, Hash, std::equal_to<>>;
+  using Table = ByText<std::vector<uint32_t>>;
 
   void add_run(Table* table, std::string_view entry, uint32_t id);
-  Status add_source(std::string_view pattern, std::string source, uint32_t id,
+  Status add_source(Automata& automata, std::string_view pattern, std::string source, uint32_t id,
                     std::string_view expected);
 
   Table exact_, segments_, leading_, trailing_;
   size_t longest_run_ = 0;  // segments of the longest entry of the last three
-  std::vector<std::unique_ptr<Automaton>> automata_;
+  // A name is run through few automata: patterns that begin with whole segments ("blocks.3.") lie
+  // under them, a glob that begins with '*' needs no second look without the component.
+  ByText<Automata> beginning_;
+  Automata starred_, others_;
 };
 
 }  // namespace loadstone::config

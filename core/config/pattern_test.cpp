@@ -124,5 +124,39 @@ TEST(Pattern, ManyPatternsShareAutomata) {
   EXPECT_EQ(matches(set, "c", "blocks.777.x"), (std::vector<uint32_t>{777}));
 }
 
+// A set keeps patterns by what they begin with; "{,}" and "(?:)" in front mean nothing and hide it.
+TEST(Pattern, WhatAPatternBeginsWithChangesNothing) {
+  const char* globs[] = {"a.b.*",   "a.*",  "a*",      "*.b", "*", "c.a.b*", "a.b",
+                         "a.[b].?", "c.*a", "a.{b,c}", "?.b", "a", "c.a",    "a.b.c.*"};
+  const char* expressions[] = {"a\\.b",         "a\\.b\\..*",  "a\\.|b",
+                               "(a\\.b|c)",     "a\\.[b]",     "a\\.?b?",
+                               "a\\.*",         "a\\.{0}",     "a\\.b\\.+c",
+                               "a\\.x[(]|b",    "a\\.x[](]|b", "a\\.x[^](]|b",
+                               "a\\.\\Q(\\E|b", "^a\\.b",      "a.b",
+                               "(?i)A\\.B",     "a\\.b|c\\.a", "a\\.[[:alpha:](]|b",
+                               "a\\.(x)|b",     "a\\.x\\(|b"};
+  const char* names[] = {"a",       "b",      "c",     "a.b", "a.c", "a.b.c",
+                         "a.b.c.d", "a.b..c", "c.a.b", "b.b", "ab"};
+  for (const char* component : {"", "c", "a", "a.b"}) {
+    for (const char* name : names) {
+      const auto same = [&](const std::string& pattern, const std::string& hidden) {
+        PatternSet set;
+        ASSERT_TRUE(set.add_layer(pattern, 1).ok()) << pattern;
+        ASSERT_TRUE(set.add_layer(hidden, 2).ok()) << hidden;
+        ASSERT_TRUE(set.compile().ok());
+        const auto hits = matches(set, component, name);
+        EXPECT_TRUE(hits.empty() || hits == std::vector<uint32_t>({1, 2}))
+            << pattern << " against " << name << " of \"" << component << "\"";
+      };
+      for (const std::string glob : globs) {
+        if (is_pattern(glob)) same(glob, "{,}" + glob);
+      }
+      for (const std::string expression : expressions) {
+        same("re:" + expression, "re:(?:)" + expression);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace loadstone::config

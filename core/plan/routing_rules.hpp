@@ -1,6 +1,7 @@
 // `rules:` compiled against one graph.
 #pragma once
 
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -18,7 +19,7 @@ std::string use_of(const config::Choice& use);
 
 class CompiledRules {
  public:
-  /// Errors: invalid_config (patterns).
+  /// `rules` must outlive this. Errors: invalid_config (patterns).
   static Result<CompiledRules> make(const std::vector<config::Rule>& rules);
 
   /// Rules that hold for a layer, strongest first: those naming its exact path, then in order. A
@@ -46,7 +47,7 @@ class CompiledRules {
   const std::vector<uint32_t>& by_component(const graph::GraphComponent& component);
   void disagree(uint32_t first, uint32_t second, config::Problems& problems);
 
-  std::vector<config::Rule> rules_;
+  std::span<const config::Rule> rules_;  // of the configuration, which outlives this
   std::vector<bool> exact_, matched_, decided_, outvoted_, reported_;
   config::PatternSet layers_, roles_, components_;
   std::vector<uint32_t> without_layer_;
