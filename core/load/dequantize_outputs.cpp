@@ -78,7 +78,13 @@ namespace {
 
 class Listing {
  public:
-  Listing(const plan::Plan& plan, bool fold) : plan_(plan), fold_(fold) {}
+  Listing(const plan::Plan& plan, bool fold) : plan_(plan), fold_(fold) {
+    for (const formats::Component& component : plan.checkpoint->components) {
+      for (const auto& [index, shape] : component.reshaped) {
+        reshaped_[&component.tensors[index]].assign(shape.begin(), shape.end());
+      }
+    }
+  }
 
   Result<std::vector<OutputListing>> run() {
     for (uint32_t i = 0; i < plan_.layers.size(); ++i) LS_CHECK(add_layer(i));
@@ -195,6 +201,12 @@ class Listing {
                        });
   }
 
+  /// What the tensor is shaped like, whatever the container made of it.
+  const formats::Shape& true_shape(const TensorEntry& entry) const {
+    const auto reshaped = reshaped_.find(&entry);
+    return reshaped == reshaped_.end() ? entry.shape : reshaped->second;
+  }
+
   /// The unquantized weight's shape: that of a stored tensor with as many values (block formats,
   /// plain codes), else the matrix.
   void take_produced_shape(const plan::LayerPlan& layer, uint32_t part,
@@ -210,7 +222,7 @@ class Listing {
     const auto& entries = component_of(shape).tensors;
     for (const graph::LayerTensor& tensor : shape.tensors) {
       if (tensor.part != part || (tensor.suffix != "weight" && !tensor.suffix.empty())) continue;
-      const formats::Shape& stored = entries[tensor.tensor].shape;
+      const formats::Shape& stored = true_shape(entries[tensor.tensor]);
       uint64_t count = 1;
       for (uint64_t dim : stored) count *= dim;
       if (!matrix.empty() && count != elems) continue;
@@ -282,7 +294,7 @@ class Listing {
     tensor.entry = &entry;
     tensor.factors = factors;
     tensor.spec.name = std::move(name);
-    tensor.spec.shape = entry.shape;
+    tensor.spec.shape = true_shape(entry);
     if (!is_integer(entry.dtype) && !can_cast_from(entry.dtype)) {
       return Error{Code::unsupported, "tensor has no float32 form", escaped(entry.name),
                    "found " + std::string(name_of(entry.dtype)) +
@@ -306,6 +318,7 @@ class Listing {
   bool fold_;
   std::vector<OutputListing> files_;
   std::map<std::string, size_t> index_;
+  std::map<const TensorEntry*, formats::Shape> reshaped_;
   std::set<std::pair<std::string, std::string>> names_;
 };
 

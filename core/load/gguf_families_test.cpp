@@ -7,10 +7,12 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <loadstone/loadstone.hpp>
 
 #include "formats/gguf_writer.hpp"
+#include "formats/testing/containers.hpp"
 #include "load/pipeline.hpp"
 #include "load/quantize.hpp"
 #include "load/rows.hpp"
@@ -19,6 +21,7 @@ namespace loadstone {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 fs::path shared_folder() {
@@ -447,6 +450,24 @@ TEST_F(GgufFamilies, AFileByItselfGoesByItsOwnNames) {
   ASSERT_TRUE(floats.ok()) << floats.error().text();
   EXPECT_NE(floats->components[0].find("blk.0.attn_q.weight"), nullptr);
   EXPECT_NE(floats->components[0].find("blk.0.attn_norm.weight"), nullptr);
+}
+
+TEST_F(GgufFamilies, AReshapedTensorIsWrittenInItsTrueShape) {
+  const std::string file = (folder_ / "x.gguf").string();
+  // Q8_0 and F32.
+  std::ofstream(file, std::ios::binary) << formats::testing::Gguf()
+                                               .i32s("comfy.gguf.orig_shape.a.weight", {2, 4, 2, 4})
+                                               .i32s("comfy.gguf.orig_shape.b.weight", {3, 1, 2})
+                                               .tensor("a.weight", {32, 2}, 8, 68)
+                                               .tensor("b.weight", {6}, 0, 24)
+                                               .bytes();
+  const std::string output = (folder_ / "floats").string();
+  const auto report = loader_->dequantize(file, {output}, {});
+  ASSERT_TRUE(report.ok()) << report.error().text();
+  const auto floats = formats::open_checkpoint(system_files(), output + "/model.safetensors");
+  ASSERT_TRUE(floats.ok()) << floats.error().text();
+  EXPECT_THAT(floats->components[0].find("a.weight")->shape, ElementsAre(2, 4, 2, 4));
+  EXPECT_THAT(floats->components[0].find("b.weight")->shape, ElementsAre(3, 1, 2));
 }
 
 }  // namespace
