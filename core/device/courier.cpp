@@ -13,13 +13,15 @@ constexpr unsigned kNoTiming = 2;     // CU_EVENT_DISABLE_TIMING
 
 }  // namespace
 
-Result<Courier> Courier::make(uint32_t index, uint64_t buffer_nbytes) {
+Result<Courier> Courier::make(uint32_t index, uint64_t buffer_nbytes, uint64_t stage_nbytes) {
   LS_CHECK(enter(index));
   const Driver& d = *driver();
   Courier courier;
   courier.index_ = index;
   courier.buffer_nbytes_ = buffer_nbytes;
   LS_CHECK(check(d.make_stream(&courier.stream_, kNonBlocking), "making a stream"));
+  LS_CHECK(check(d.make_stream(&courier.side_, kNonBlocking), "making a stream"));
+  LS_TRY(courier.stage_, Memory::allocate(index, stage_nbytes));
   for (Buffer& buffer : courier.buffers_) {
     void* at = nullptr;
     LS_CHECK(check(d.pin(&at, buffer_nbytes, 0), "pinning host memory"));
@@ -35,6 +37,8 @@ Courier& Courier::operator=(Courier&& other) noexcept {
   std::swap(index_, other.index_);
   std::swap(buffer_nbytes_, other.buffer_nbytes_);
   std::swap(stream_, other.stream_);
+  std::swap(side_, other.side_);
+  std::swap(stage_, other.stage_);
   std::swap(buffers_, other.buffers_);
   std::swap(next_, other.next_);
   return *this;
@@ -47,6 +51,10 @@ Courier::~Courier() {
   for (Buffer& buffer : buffers_) {
     if (buffer.sent != nullptr) d.destroy_event(buffer.sent);
     if (buffer.at != nullptr) d.unpin(buffer.at);
+  }
+  if (side_ != nullptr) {
+    d.wait_stream(side_);
+    d.destroy_stream(side_);
   }
   d.destroy_stream(stream_);
 }
@@ -84,7 +92,24 @@ Status Courier::copy(std::byte* to, const std::byte* from, uint64_t nbytes) {
 
 Status Courier::finish() {
   if (stream_ == nullptr) return {};
+  LS_CHECK(enter(index_));
   return check(driver()->wait_stream(stream_), "copying to the GPU");
+}
+
+Status Courier::finish_side() {
+  LS_CHECK(enter(index_));
+  return check(driver()->wait_stream(side_), "working on the GPU");
+}
+
+Status Courier::copy_within(std::byte* to, const std::byte* from, uint64_t nbytes) {
+  return check(driver()->within(reinterpret_cast<Address>(to), reinterpret_cast<Address>(from),
+                                nbytes, stream_),
+               "copying on the GPU");
+}
+
+Status Courier::zero(std::byte* at, uint64_t nbytes) {
+  return check(driver()->fill(reinterpret_cast<Address>(at), 0, nbytes, stream_),
+               "zeroing memory of the GPU");
 }
 
 }  // namespace loadstone::device

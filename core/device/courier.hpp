@@ -1,4 +1,5 @@
-// One thread's way onto a GPU: a stream and two pinned buffers that are filled in turn.
+// One thread's way onto a GPU: a stream, two pinned buffers that are filled in turn, and memory
+// there for what is worked on before it reaches its place.
 #pragma once
 
 #include <array>
@@ -6,6 +7,7 @@
 #include <cstdint>
 
 #include "base/result.hpp"
+#include "device/cuda.hpp"
 #include "device/driver.hpp"
 
 namespace loadstone::device {
@@ -15,8 +17,9 @@ class Courier {
  public:
   static constexpr uint32_t kBuffers = 2;
 
-  /// Takes kBuffers · buffer_nbytes of pinned host memory. Errors: unsupported, resource.
-  static Result<Courier> make(uint32_t index, uint64_t buffer_nbytes);
+  /// Takes kBuffers · buffer_nbytes of pinned host memory and stage_nbytes of the GPU's. Errors:
+  /// unsupported, resource.
+  static Result<Courier> make(uint32_t index, uint64_t buffer_nbytes, uint64_t stage_nbytes = 0);
   Courier() = default;
   Courier(Courier&& other) noexcept;
   Courier& operator=(Courier&& other) noexcept;
@@ -30,8 +33,21 @@ class Courier {
   Status send(std::byte* to, uint64_t nbytes);
   /// Sends any bytes through the buffers; they may be overwritten at once.
   Status copy(std::byte* to, const std::byte* from, uint64_t nbytes);
-  /// Waits until everything sent has arrived.
+  /// Waits until everything sent has arrived and all work in stream order is done.
   Status finish();
+
+  /// The GPU's memory for this thread alone, used in stream order.
+  std::byte* stage() const { return stage_.data(); }
+  uint64_t stage_nbytes() const { return stage_.nbytes(); }
+  /// A cudaStream_t. Work of other threads must be waited for, not ordered by it.
+  Handle stream() const { return stream_; }
+  /// A stream for what is waited for at once: nothing else queues there.
+  Handle side() const { return side_; }
+  Status finish_side();
+  /// From one place of the GPU to another, in stream order.
+  Status copy_within(std::byte* to, const std::byte* from, uint64_t nbytes);
+  /// Zeros a place of the GPU, in stream order.
+  Status zero(std::byte* at, uint64_t nbytes);
 
  private:
   struct Buffer {
@@ -42,7 +58,8 @@ class Courier {
 
   uint32_t index_ = 0;
   uint64_t buffer_nbytes_ = 0;
-  Handle stream_ = nullptr;
+  Handle stream_ = nullptr, side_ = nullptr;
+  Memory stage_;
   std::array<Buffer, kBuffers> buffers_;
   uint32_t next_ = 0;
 };

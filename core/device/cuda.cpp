@@ -1,5 +1,6 @@
 #include "device/cuda.hpp"
 
+#include <cstring>
 #include <utility>
 
 #include "device/driver.hpp"
@@ -10,6 +11,7 @@ namespace {
 
 constexpr int kMajor = 75, kMinor = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 constexpr int kNameNbytes = 256;
+constexpr unsigned kPortable = 1;  // CU_MEMHOSTALLOC_PORTABLE: for all GPUs
 
 }  // namespace
 
@@ -61,9 +63,43 @@ Memory::~Memory() {
   driver()->free(reinterpret_cast<Address>(data_));
 }
 
+Result<Pinned> Pinned::allocate(uint32_t index, uint64_t nbytes) {
+  LS_CHECK(enter(index));
+  Pinned memory;
+  void* at = nullptr;
+  LS_CHECK(check(driver()->pin(&at, nbytes, kPortable), "pinning host memory"));
+  std::memset(at, 0, nbytes);
+  memory.index_ = index;
+  memory.data_ = static_cast<std::byte*>(at);
+  memory.nbytes_ = nbytes;
+  return memory;
+}
+
+Pinned::Pinned(Pinned&& other) noexcept
+    : index_(other.index_),
+      data_(std::exchange(other.data_, nullptr)),
+      nbytes_(std::exchange(other.nbytes_, 0)) {}
+
+Pinned& Pinned::operator=(Pinned&& other) noexcept {
+  std::swap(index_, other.index_);
+  std::swap(data_, other.data_);
+  std::swap(nbytes_, other.nbytes_);
+  return *this;
+}
+
+Pinned::~Pinned() {
+  if (data_ == nullptr || !enter(index_).ok()) return;
+  driver()->unpin(data_);
+}
+
 Status read_back(uint32_t index, const std::byte* from, std::byte* to, uint64_t nbytes) {
   LS_CHECK(enter(index));
   return check(driver()->to_host(to, reinterpret_cast<Address>(from), nbytes), "reading back");
+}
+
+Status write(uint32_t index, std::byte* to, const std::byte* from, uint64_t nbytes) {
+  LS_CHECK(enter(index));
+  return check(driver()->from_host(reinterpret_cast<Address>(to), from, nbytes), "writing");
 }
 
 }  // namespace loadstone::device

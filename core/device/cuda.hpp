@@ -36,7 +36,27 @@ class Memory {
   uint64_t nbytes_ = 0;
 };
 
+/// Zeroed host memory that a GPU writes to by the same address, freed with the object.
+class Pinned {
+ public:
+  /// Errors: unsupported, resource.
+  static Result<Pinned> allocate(uint32_t index, uint64_t nbytes);
+  Pinned() = default;
+  Pinned(Pinned&& other) noexcept;
+  Pinned& operator=(Pinned&& other) noexcept;
+  ~Pinned();
+  std::byte* data() const { return data_; }
+  uint64_t nbytes() const { return nbytes_; }
+
+ private:
+  uint32_t index_ = 0;
+  std::byte* data_ = nullptr;
+  uint64_t nbytes_ = 0;
+};
+
 /// Copies from the GPU to `to` and waits for it.
 Status read_back(uint32_t index, const std::byte* from, std::byte* to, uint64_t nbytes);
+/// Copies to the GPU and waits for it.
+Status write(uint32_t index, std::byte* to, const std::byte* from, uint64_t nbytes);
 
 }  // namespace loadstone::device

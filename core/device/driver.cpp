@@ -42,7 +42,10 @@ Result<Driver> open_driver() {
       bind(library, "cuEventRecord", d.record) &&
       bind(library, "cuEventSynchronize", d.wait_event) &&
       bind(library, "cuMemcpyHtoDAsync_v2", d.to_device) &&
-      bind(library, "cuMemcpyDtoH_v2", d.to_host) && bind(library, "cuGetErrorString", d.text);
+      bind(library, "cuMemcpyDtoH_v2", d.to_host) &&
+      bind(library, "cuMemcpyHtoD_v2", d.from_host) &&
+      bind(library, "cuMemcpyDtoDAsync_v2", d.within) && bind(library, "cuMemsetD8Async", d.fill) &&
+      bind(library, "cuGetErrorString", d.text);
   if (!whole) return missing("found a libcuda.so.1 that lacks functions");
   if (int code = d.init(0); code != 0)
     return missing("found a driver that says: " + d.describe(code));

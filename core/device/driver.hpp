@@ -35,6 +35,9 @@ struct Driver {
   int (*wait_event)(Handle);
   int (*to_device)(Address, const void*, size_t, Handle);
   int (*to_host)(void*, Address, size_t);
+  int (*from_host)(Address, const void*, size_t);
+  int (*within)(Address, Address, size_t, Handle);
+  int (*fill)(Address, unsigned char, size_t, Handle);
   int (*text)(int, const char**);
 
   /// What a result code means: "out of memory".

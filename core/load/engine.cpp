@@ -15,8 +15,9 @@
 #include <thread>
 
 #include "base/text.hpp"
-#include "device/courier.hpp"
+#include "load/arena.hpp"
 #include "load/cast.hpp"
+#include "load/gpu_side.hpp"
 #include "load/reads.hpp"
 #include "load/session.hpp"
 #include "plan/flow.hpp"
@@ -36,11 +37,10 @@ struct Flight {
   const plan::Unit* unit = nullptr;
   std::vector<std::unique_ptr<Session>> sessions;
   Phase phase = Phase::place;
-  size_t unfinished = 0;  // reads of this phase
+  size_t unfinished = 0;                // reads of this phase
+  uint64_t on_gpu = 0;                  // its place in the GPUs' memory for layers in flight
+  std::set<device::Courier*> couriers;  // that something is under way with
 };
-
-/// A thread's ways onto the GPUs, made when first used.
-using Couriers = std::map<int32_t, device::Courier>;
 
 struct Task {
   Flight* flight = nullptr;
@@ -58,7 +58,9 @@ class Engine {
         place_(place),
         pages_(pages),
         account_(account),
-        control_(control) {}
+        control_(control),
+        gpus_(plan, flow, account),
+        gpu_room_(flow.gpu_flight_nbytes) {}
 
   Result<EngineTotals> run() {
     for (uint32_t i = 0; i < flow_.slots; ++i) {
@@ -66,6 +68,7 @@ class Engine {
       free_slots_.push_back(slot.data());
       slots_.push_back(std::move(slot));
     }
+    LS_CHECK(gpus_.prepare(order_));
     for (uint32_t index : order_) {
       const plan::LayerPlan& layer = plan_.layers[index];
       total_nbytes_ += plan::source_nbytes(plan_, layer);
@@ -79,6 +82,9 @@ class Engine {
     }
     work_guarded();
     for (std::thread& thread : threads) thread.join();
+    flights_.clear();  // sessions that an error left use what follows
+    gpus_.release();
+    totals_.staging_nbytes = gpus_.staging_nbytes();
     if (error_) return *std::move(error_);
     return totals_;
   }
@@ -87,9 +93,9 @@ class Engine {
   /// Nothing may leave a thread: what the library throws for want of memory ends the load.
   void work_guarded() {
     try {
-      Couriers couriers;
+      Couriers& couriers = gpus_.of_thread();
       work(couriers);
-      Status status = arrive(couriers);
+      Status status = GpuSide::arrive(couriers);
       if (!status.ok()) {
         std::lock_guard lock(mutex_);
         fail(std::move(status).error());
@@ -98,26 +104,6 @@ class Engine {
       std::lock_guard lock(mutex_);
       fail(Error{Code::resource, "out of memory", "", "found none left while loading", ""});
     }
-  }
-
-  /// Waits for what this thread sent and gives the buffers back.
-  Status arrive(Couriers& couriers) {
-    Status status;
-    for (auto& [gpu, courier] : couriers) {
-      if (status.ok()) status = courier.finish();
-      account_.subtract(device::Courier::kBuffers * courier.buffer_nbytes());
-    }
-    return status;
-  }
-
-  Result<device::Courier*> courier_to(Couriers& couriers, int32_t gpu) {
-    auto found = couriers.find(gpu);
-    if (found == couriers.end()) {
-      LS_TRY(auto made, device::Courier::make(static_cast<uint32_t>(gpu), flow_.pinned_nbytes));
-      account_.add(device::Courier::kBuffers * flow_.pinned_nbytes);
-      found = couriers.emplace(gpu, std::move(made)).first;
-    }
-    return &found->second;
   }
 
   void work(Couriers& couriers) {
@@ -149,6 +135,7 @@ class Engine {
     if (next_unit_ == flow_.units.size() || ready_.size() >= flow_.workers) return false;
     if (flights_.empty()) return true;
     const plan::Unit& unit = flow_.units[next_unit_];
+    if (!gpu_room_.fits(unit.gpu_nbytes)) return false;
     uint64_t feed = std::max(unit.feed_nbytes, feed_in_use_);
     for (const auto& flight : flights_) feed = std::max(feed, flight->unit->feed_nbytes);
     return held_in_flight_ + unit.held_nbytes + feed <= flow_.in_flight_nbytes;
@@ -159,9 +146,11 @@ class Engine {
     Flight& flight = *flights_.back();
     flight.unit = &flow_.units[next_unit_++];
     held_in_flight_ += flight.unit->held_nbytes;
+    // Alone it always fits: then all of the room is free.
+    flight.on_gpu = gpu_room_.take(flight.unit->gpu_nbytes).value_or(0);
     lock.unlock();
     auto start = Clock::now();
-    Status status = prepare(flight);
+    Status status = prepare(flight, couriers);
     std::vector<Read> reads;
     if (status.ok()) reads = make_reads(plan_, flow_, flight.sessions, Phase::place);
     double seconds = seconds_since(start);
@@ -175,7 +164,8 @@ class Engine {
     enqueue(flight, std::move(reads));
   }
 
-  Status prepare(Flight& flight) {
+  Status prepare(Flight& flight, Couriers& couriers) {
+    uint64_t on_gpu = flight.on_gpu;
     for (uint32_t i = 0; i < flight.unit->count; ++i) {
       uint32_t index = order_[flight.unit->begin + i];
       const plan::LayerPlan& layer = plan_.layers[index];
@@ -184,10 +174,18 @@ class Engine {
       flight.sessions.push_back(std::make_unique<Session>(plan_, layer, std::move(stored)));
       Session& session = *flight.sessions.back();
       if (pages_ != nullptr && session.gpu() < 0) prepare_produced(index, layer);
-      LS_CHECK(session.allocate(account_));
-      if (session.active() && begins_early(layer)) LS_CHECK(session.begin());
+      LS_CHECK(session.allocate(account_, flow_,
+                                gpus_.room_of(session, flight.unit->begin + i, on_gpu)));
+      on_gpu += plan::cost_of(plan_, layer, flow_).gpu_nbytes;
+      if (session.active() && begins_early(layer)) LS_CHECK(begin(session, couriers));
     }
     return {};
+  }
+
+  Status begin(Session& session, Couriers& couriers) {
+    if (!session.made_on_gpu()) return session.begin(nullptr);
+    LS_TRY(device::Courier * courier, gpus_.courier(couriers, session.gpu()));
+    return session.begin(courier);
   }
 
   /// Pages of what the method will write; what is read straight to its place brings its own.
@@ -207,7 +205,8 @@ class Engine {
       std::vector<Read> reads;
       lock.unlock();
       Status status;
-      if (flight.phase == Phase::stream) status = begin_late(flight);
+      if (flight.phase == Phase::stream) status = begin_late(flight, couriers);
+      if (flight.phase == Phase::second) status = merge_on_gpu(flight);
       if (status.ok()) reads = make_reads(plan_, flow_, flight.sessions, flight.phase);
       lock.lock();
       if (!status.ok()) return fail(std::move(status).error());
@@ -226,9 +225,29 @@ class Engine {
     wake_.notify_all();
   }
 
-  static Status begin_late(Flight& flight) {
+  Status begin_late(Flight& flight, Couriers& couriers) {
     for (const auto& session : flight.sessions) {
-      if (session->active() && !begins_early(session->layer())) LS_CHECK(session->begin());
+      if (session->active() && !begins_early(session->layer())) {
+        LS_CHECK(begin(*session, couriers));
+      }
+    }
+    return {};
+  }
+
+  /// Waits until all that was enqueued for the flight is done.
+  static Status pass(const Flight& flight) {
+    for (device::Courier* courier : flight.couriers) LS_CHECK(courier->finish());
+    return {};
+  }
+
+  static Status merge_on_gpu(const Flight& flight) {
+    const bool any = std::any_of(flight.sessions.begin(), flight.sessions.end(), [](const auto& s) {
+      return s->made_on_gpu() && s->layer().passes == 2;
+    });
+    if (!any) return {};
+    LS_CHECK(pass(flight));
+    for (const auto& session : flight.sessions) {
+      if (session->made_on_gpu()) LS_CHECK(session->merge_on_gpu());
     }
     return {};
   }
@@ -236,11 +255,11 @@ class Engine {
   void finish(std::unique_lock<std::mutex>& lock, Flight& flight, Couriers& couriers) {
     lock.unlock();
     auto start = Clock::now();
-    Status status;
+    Status status = pass(flight);
     for (const auto& session : flight.sessions) {
       if (status.ok() && session->active()) status = session->end();
       if (!status.ok() || !session->made_here()) continue;
-      auto courier = courier_to(couriers, session->gpu());
+      auto courier = gpus_.courier(couriers, session->gpu());
       status = courier.ok() ? session->deliver(**courier) : Status(std::move(courier).error());
     }
     flight.sessions.clear();
@@ -248,6 +267,7 @@ class Engine {
     lock.lock();
     totals_.end_seconds += seconds;
     held_in_flight_ -= flight.unit->held_nbytes;
+    gpu_room_.give_back(flight.on_gpu, flight.unit->gpu_nbytes);
     flights_.erase(std::find_if(flights_.begin(), flights_.end(),
                                 [&](const auto& other) { return other.get() == &flight; }));
     if (!status.ok()) return fail(std::move(status).error());
@@ -280,6 +300,7 @@ class Engine {
     EngineTotals mine;
     Status status = follow(task.read, slot, mine, couriers);
     lock.lock();
+    note_courier(task, couriers);
     if (slot != nullptr) free_slots_.push_back(slot);
     feed_in_use_ -= task.read.feed_nbytes;
     add(mine);
@@ -288,6 +309,15 @@ class Engine {
     if (mine.read_nbytes != 0) progress(mine.read_nbytes);
     if (--task.flight->unfinished == 0) return next_phase(lock, *task.flight, couriers);
     wake_.notify_one();
+  }
+
+  /// Only layers that a GPU makes must be waited for before their end.
+  static void note_courier(const Task& task, Couriers& couriers) {
+    for (const Item& item : task.read.items) {
+      if (!item.session->made_on_gpu()) continue;
+      const auto found = couriers.find(item.session->gpu());
+      if (found != couriers.end()) task.flight->couriers.insert(&found->second);
+    }
   }
 
   void add(const EngineTotals& mine) {
@@ -307,9 +337,7 @@ class Engine {
 
   /// One read with all that follows from it; outside the lock.
   Status follow(const Read& read, std::byte* slot, EngineTotals& mine, Couriers& couriers) {
-    if (read.direct != nullptr && goes_over(*read.items.front().session)) {
-      return send(read, mine, couriers);
-    }
+    if (read.on_gpu) return bring_over(read, mine, couriers);
     Block assembly, working;
     std::byte* into = read.direct != nullptr ? read.direct : slot;
     if (read.assembly_nbytes != 0) {
@@ -341,34 +369,51 @@ class Engine {
     return {};
   }
 
-  /// Whether the layer's bytes go to a GPU as they are read.
-  static bool goes_over(const Session& session) {
-    return session.gpu() >= 0 && !session.made_here();
+  /// A read that goes straight to its place on a GPU or to the thread's staging memory there, by
+  /// way of its pinned buffers; then what its items ask for, in stream order.
+  Status bring_over(const Read& read, EngineTotals& mine, Couriers& couriers) {
+    LS_TRY(device::Courier * courier, gpus_.courier(couriers, read.items.front().session->gpu()));
+    std::byte* const into = read.direct != nullptr ? read.direct : courier->stage();
+    if (read.nbytes != 0) {
+      auto start = Clock::now();
+      LS_CHECK(send(read, into, *courier));
+      mine.read_seconds += seconds_since(start);
+      mine.read_nbytes += read.nbytes;
+      mine.reads += 1;
+    }
+    auto start = Clock::now();
+    for (const Item& item : read.items) {
+      const std::byte* at = into + (read.nbytes == 0 ? 0 : item.offset - read.offset);
+      if (read.direct == nullptr && item.kind == Item::Kind::place && read.nbytes != 0) {
+        LS_CHECK(courier->copy_within(item.to, at, item.nbytes));
+      }
+      if (!item.feeds) continue;
+      Piece piece = item.piece;
+      if (piece.at == nullptr) piece.at = at;
+      LS_CHECK(item.session->feed_on_gpu(piece, *courier, courier->stage() + flow_.stage_nbytes));
+      mine.fed_nbytes += piece.nbytes;
+    }
+    mine.feed_seconds += seconds_since(start);
+    return {};
   }
 
-  /// A read straight to its place on a GPU, by way of the thread's pinned buffers.
-  Status send(const Read& read, EngineTotals& mine, Couriers& couriers) {
-    auto start = Clock::now();
+  Status send(const Read& read, std::byte* into, device::Courier& courier) {
     const File& file = *plan_.checkpoint->files[read.file].file;
-    LS_TRY(device::Courier * courier, courier_to(couriers, read.items.front().session->gpu()));
     for (uint64_t done = 0; done < read.nbytes;) {
-      uint64_t step = std::min(courier->buffer_nbytes(), read.nbytes - done);
-      LS_TRY(std::byte * buffer, courier->buffer());
+      uint64_t step = std::min(courier.buffer_nbytes(), read.nbytes - done);
+      LS_TRY(std::byte * buffer, courier.buffer());
       LS_CHECK(file.read_exact({buffer, step}, read.offset + done));
-      LS_CHECK(courier->send(read.direct + done, step));
+      LS_CHECK(courier.send(into + done, step));
       done += step;
     }
-    mine.read_seconds += seconds_since(start);
-    mine.read_nbytes += read.nbytes;
-    mine.reads += 1;
     return {};
   }
 
   Status put(const Item& item, const std::byte* at, Couriers& couriers) {
     switch (item.kind) {
       case Item::Kind::place:
-        if (goes_over(*item.session)) {
-          LS_TRY(device::Courier * courier, courier_to(couriers, item.session->gpu()));
+        if (item.session->goes_over()) {
+          LS_TRY(device::Courier * courier, gpus_.courier(couriers, item.session->gpu()));
           return courier->copy(item.to, at, item.nbytes);
         }
         std::memcpy(item.to, at, item.nbytes);
@@ -410,6 +455,7 @@ class Engine {
   MemoryAccount& account_;
   const LoadControl& control_;
   std::vector<Block> slots_;
+  GpuSide gpus_;
 
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -417,6 +463,7 @@ class Engine {
   std::vector<std::byte*> free_slots_;
   std::deque<Task> ready_;
   std::vector<std::unique_ptr<Flight>> flights_;
+  Arena gpu_room_;
   size_t next_unit_ = 0;
   uint64_t held_in_flight_ = 0, feed_in_use_ = 0;
   uint64_t total_nbytes_ = 0, done_nbytes_ = 0;

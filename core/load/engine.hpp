@@ -17,6 +17,7 @@ using StoredPlace = std::function<std::byte*(uint32_t layer, uint32_t stored)>;
 
 struct EngineTotals {
   uint64_t read_nbytes = 0, reads = 0, fed_nbytes = 0;
+  uint64_t staging_nbytes = 0;                                                    // of GPUs
   double read_seconds = 0, feed_seconds = 0, admit_seconds = 0, end_seconds = 0;  // over threads
 };
 

@@ -128,6 +128,7 @@ Result<LoadedModel> load(std::shared_ptr<const plan::Plan> plan, const LoadContr
   auto moving = Clock::now();
   LS_TRY(EngineTotals totals,
          run_engine(*plan, plan->flow, plan->schedule, place, &pages, account, control));
+  report.measured_peak_device += totals.staging_nbytes;
   report.phases.push_back({"load", seconds_since(moving), totals.read_nbytes, false});
   report.phases.push_back({"admit", totals.admit_seconds, 0, true});
   report.phases.push_back({"read", totals.read_seconds, totals.read_nbytes, true});

@@ -85,7 +85,8 @@ class Builder {
       const plan::Source& source = layer_->sources[i];
       if (source.resident) continue;
       uint64_t row = plan::row_nbytes(entry(source.tensor));
-      uint64_t step = plan::rows_per_piece(row, source.granule, flow_.slot_nbytes);
+      uint64_t step = plan::rows_per_piece(
+          row, source.granule, session_->made_on_gpu() ? flow_.stage_nbytes : flow_.slot_nbytes);
       for (uint64_t done = 0; done < source.row_count; done += step) {
         uint64_t rows = std::min(step, source.row_count - done);
         add_piece(i, pass, done, rows, row);
@@ -189,12 +190,14 @@ class Builder {
   void push_from_memory(Item item) {
     Read read;
     read.feed_nbytes = feed_need(item);
+    read.on_gpu = item.session->made_on_gpu();
     read.items.push_back(std::move(item));
     reads_.push_back(std::move(read));
   }
 
+  /// Host memory.
   static uint64_t feed_need(const Item& item) {
-    if (!item.feeds) return 0;
+    if (!item.feeds || item.session->made_on_gpu()) return 0;
     return plan::round64(item.session->layer().feed_scratch) +
            plan::round64(item.session->statistics_nbytes());
   }
@@ -243,6 +246,7 @@ class Builder {
       read.offset = head.offset + done;
       read.nbytes = step;
       read.direct = head.to + done;
+      read.on_gpu = head.session->goes_over();
       Item item;
       item.session = head.session;
       item.nbytes = step;
@@ -259,6 +263,7 @@ class Builder {
     read.offset = item.offset;
     read.nbytes = item.nbytes;
     read.direct = item.to;
+    read.on_gpu = item.session->goes_over();
     read.feed_nbytes = feed_need(item);
     read.items.push_back(std::move(item));
     reads_.push_back(std::move(read));
@@ -266,18 +271,22 @@ class Builder {
 
   /// Adds the item to the open read through the ring, or opens another one.
   void join(Item item) {
-    if (item.nbytes > flow_.slot_nbytes) return assemble(std::move(item));
+    const bool on_gpu = item.session->made_on_gpu();
+    const uint64_t limit = on_gpu ? flow_.stage_nbytes : flow_.slot_nbytes;
+    if (item.nbytes > limit) return assemble(std::move(item));
     uint64_t end = joined_.offset + joined_.nbytes;
-    bool fits = !joined_.items.empty() && item.file == joined_.file &&
+    bool fits = !joined_.items.empty() && item.file == joined_.file && on_gpu == joined_.on_gpu &&
+                (!on_gpu || item.session->gpu() == joined_.items.front().session->gpu()) &&
                 item.offset <= end + kMaxGapNbytes &&
-                item.offset + item.nbytes - joined_.offset <= flow_.slot_nbytes;
+                item.offset + item.nbytes - joined_.offset <= limit;
     // A slot is aligned, so what a method sees is aligned if its distance from the start is.
     if (fits) fits = (item.offset - joined_.offset) % item.elem_nbytes == 0;
     if (!fits) {
       flush();
       joined_.file = item.file;
       joined_.offset = item.offset;
-      joined_.slot = true;
+      joined_.slot = !on_gpu;
+      joined_.on_gpu = on_gpu;
     }
     joined_.nbytes = std::max(joined_.nbytes, item.offset + item.nbytes - joined_.offset);
     joined_.feed_nbytes = std::max(joined_.feed_nbytes, feed_need(item));

@@ -39,6 +39,7 @@ struct Read {
   uint64_t assembly_nbytes = 0;  // a granule larger than a slot: a buffer of its own
   uint64_t feed_nbytes = 0;      // to reserve for scratch, statistics and assembly
   bool slot = false;             // through the ring
+  bool on_gpu = false;           // its items are copied and fed there; staged, unless `direct`
   std::vector<Item> items;
 };
 

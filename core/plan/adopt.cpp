@@ -16,6 +16,7 @@ void take_work(const Asked& asked, const graph::Layer& layer, LayerPlan& out) {
   out.passes = work.passes == 2 ? 2 : 1;
   out.bias = work.bias == LS_BIAS_BY_METHOD ? LS_BIAS_BY_METHOD : LS_BIAS_BY_HOST;
   out.note = work.note;
+  out.produce_on = work.produce_on == 0 ? uint32_t{LS_PLACE_HOST} : work.produce_on;
   out.stat_nbytes = work.stat_nbytes;
   out.session_scratch = work.session_scratch;
   out.feed_scratch = work.feed_scratch;

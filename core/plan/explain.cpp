@@ -114,6 +114,10 @@ Node layer_node(const Plan& plan, const LayerPlan& layer) {
       {"passes", integer(layer.passes)},
       {"bytes_before", integer(layer.nbytes_before)},
       {"bytes_after", integer(layer.nbytes_after)}};
+  const bool on_host = made_on_host(plan, layer);
+  if (on_host || made_on_gpu(plan, layer)) {
+    out.emplace_back("made_on", Node::of_text(on_host ? "host" : "gpu"));
+  }
   if (layer.passes == 2) {
     out.emplace_back("second_pass", Node::of_text(layer.reread ? "read again" : "held"));
   }
@@ -164,7 +168,8 @@ Node Plan::to_node() const {
                               {"stored", integer(peaks.stored)},
                               {"ring", integer(peaks.ring)},
                               {"pinned", integer(peaks.pinned)},
-                              {"in_flight", integer(peaks.in_flight)}})},
+                              {"in_flight", integer(peaks.in_flight)},
+                              {"staging", integer(peaks.staging)}})},
       {"rules", texts(rules)},
       {"notes", texts(notes)},
   });

@@ -1,6 +1,7 @@
 #include "plan/flow.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <tuple>
 #include <unordered_map>
@@ -166,72 +167,6 @@ Status lay_out(Plan& plan) {
   return {};
 }
 
-uint64_t rows_per_piece(uint64_t row, uint64_t granule, uint64_t slot_nbytes) {
-  uint64_t fit = row == 0 ? granule : slot_nbytes / row / granule * granule;
-  return std::max(fit, granule);
-}
-
-uint64_t source_nbytes(const Plan& plan, const LayerPlan& layer) {
-  uint64_t sum = 0;
-  for (const Source& source : layer.sources) {
-    if (source.from_value) continue;
-    sum += source.row_count * row_nbytes(plan.entry_of(layer, source.tensor));
-  }
-  for (const Identity& identity : layer.identities) sum += identity.rows * identity.row_nbytes;
-  for (const Cast& cast : layer.casts) {
-    sum += cast.elems * layout_of(plan.entry_of(layer, cast.tensor).dtype)->block_nbytes;
-  }
-  return sum;
-}
-
-bool made_on_host(const Plan& plan, const LayerPlan& layer) {
-  if (plan.slabs[plan.layer_of(layer).component].target.kind != LS_TARGET_CUDA) return false;
-  auto strided = [](const Identity& identity) {
-    return identity.rows > 1 && (identity.src_stride != identity.row_nbytes ||
-                                 identity.dst_stride != identity.row_nbytes);
-  };
-  return layer.session || !layer.casts.empty() ||
-         std::any_of(layer.identities.begin(), layer.identities.end(), strided);
-}
-
-LayerCost cost_of(const Plan& plan, const LayerPlan& layer, uint64_t slot_nbytes) {
-  LayerCost cost;
-  uint32_t groups = std::max<uint32_t>(plan.layer_of(layer).groups, 1);
-  uint64_t statistics = layer.passes == 2 ? round64(layer.stat_nbytes * groups) : 0;
-  cost.held_nbytes = round64(layer.session_scratch) + statistics;
-  bool held = layer.passes == 2 && !layer.reread;
-  uint64_t assembly = 0;
-  for (const Source& source : layer.sources) {
-    if (source.from_value) continue;
-    uint64_t row = row_nbytes(plan.entry_of(layer, source.tensor));
-    uint64_t nbytes = source.row_count * row;
-    if (source.resident || held) {
-      cost.held_nbytes += round64(nbytes);
-      cost.needs_slot |= held || nbytes < kDirectNbytes;
-    } else {
-      uint64_t piece = std::min(source.granule, source.row_count) * row;
-      if (piece > slot_nbytes) assembly = std::max(assembly, round64(piece));
-      cost.needs_slot |= piece <= slot_nbytes;
-    }
-  }
-  bool sent = made_on_host(plan, layer);
-  for (const Stored& stored : layer.stored) {
-    if (sent) cost.held_nbytes += round64(stored.slab_nbytes());
-    if (stored.packed_nbytes != 0) cost.held_nbytes += round64(stored.nbytes);
-  }
-  bool feeds = !layer.sources.empty();
-  for (const Identity& identity : layer.identities) {
-    feeds |= identity.checked;
-    bool contiguous = identity.rows == 1 || (identity.src_stride == identity.row_nbytes &&
-                                             identity.dst_stride == identity.row_nbytes);
-    cost.needs_slot |=
-        !contiguous || identity.checked || identity.rows * identity.row_nbytes < kDirectNbytes;
-  }
-  cost.needs_slot |= !layer.casts.empty();
-  cost.feed_nbytes = feeds ? round64(layer.feed_scratch) + statistics + assembly : 0;
-  return cost;
-}
-
 namespace {
 
 /// Two buffers a worker and GPU, together with the ring within its bound.
@@ -249,6 +184,72 @@ void set_pinned(const Plan& plan, uint64_t sources, Flow& flow) {
   flow.pinned_nbytes = std::clamp(each, kPageNbytes, kPinnedNbytes);
 }
 
+/// Room for the largest piece of a layer that a GPU makes, and for its scratch.
+void set_stage(const Plan& plan, std::span<const uint32_t> order, Flow& flow) {
+  uint64_t piece = 0, scratch = 0;
+  bool any = false;
+  for (uint32_t index : order) {
+    const LayerPlan& layer = plan.layers[index];
+    if (!made_on_gpu(plan, layer)) continue;
+    any = true;
+    scratch = std::max(scratch, layer.feed_scratch);
+    for (const Source& source : layer.sources) {
+      uint64_t rows = std::min(source.granule, source.row_count);
+      piece = std::max(piece, rows * row_nbytes(plan.entry_of(layer, source.tensor)));
+    }
+  }
+  if (!any) return;
+  flow.stage_nbytes = round_gpu(std::max(piece, flow.pinned_nbytes));
+  flow.stage_scratch_nbytes = round_gpu(scratch);
+}
+
+}  // namespace
+
+namespace {
+
+/// Slots of the ring: no more than fit it, than threads can hold, than a small model fills.
+void set_ring(const Plan& plan, std::span<const uint32_t> order, uint64_t sources, Flow& flow) {
+  const bool needed = std::any_of(order.begin(), order.end(), [&](uint32_t index) {
+    return cost_of(plan, plan.layers[index], flow).needs_slot;
+  });
+  if (!needed) return;
+  uint64_t fit = plan.options.ring_nbytes / flow.slot_nbytes;
+  uint64_t fill = (sources + flow.slot_nbytes - 1) / flow.slot_nbytes;
+  flow.slots =
+      static_cast<uint32_t>(std::max<uint64_t>(std::min({fit, fill, uint64_t{flow.workers}}), 1));
+}
+
+/// Layers into units, and what may be in flight of them.
+void set_units(const Plan& plan, std::span<const uint32_t> order, Flow& flow) {
+  uint64_t sum = 0, largest = 0, largest_feed = 0, unit_source = 0, on_gpu = 0, largest_on_gpu = 0;
+  for (uint32_t i = 0; i < order.size(); ++i) {
+    const LayerPlan& layer = plan.layers[order[i]];
+    LayerCost cost = cost_of(plan, layer, flow);
+    uint64_t source = source_nbytes(plan, layer);
+    bool joins = !flow.units.empty() && flow.units.back().count < kUnitLayers &&
+                 unit_source + source <= kUnitSourceNbytes &&
+                 flow.units.back().held_nbytes + cost.held_nbytes <= kUnitHeldNbytes;
+    if (!joins) {
+      flow.units.push_back({i, 0, 0, 0, 0});
+      unit_source = 0;
+    }
+    Unit& unit = flow.units.back();
+    unit.count += 1;
+    unit.held_nbytes += cost.held_nbytes;
+    unit.feed_nbytes = std::max(unit.feed_nbytes, cost.feed_nbytes);
+    unit.gpu_nbytes += cost.gpu_nbytes;
+    unit_source += source;
+    sum += cost.held_nbytes;
+    on_gpu += cost.gpu_nbytes;
+    largest = std::max(largest, unit.held_nbytes + unit.feed_nbytes);
+    largest_feed = std::max(largest_feed, unit.feed_nbytes);
+    largest_on_gpu = std::max(largest_on_gpu, unit.gpu_nbytes);
+  }
+  // Never more than everything at once, never less than the largest unit alone.
+  flow.in_flight_nbytes = std::min(largest + kFlightSlackNbytes, sum + largest_feed * flow.workers);
+  flow.gpu_flight_nbytes = std::min(largest_on_gpu + kGpuFlightSlackNbytes, on_gpu);
+}
+
 }  // namespace
 
 Flow make_flow(const Plan& plan, std::span<const uint32_t> order) {
@@ -257,54 +258,34 @@ Flow make_flow(const Plan& plan, std::span<const uint32_t> order) {
   flow.workers = std::clamp(options.threads, 1u, kMaxWorkers);
   uint64_t slot = std::max(std::min(options.piece_nbytes, options.ring_nbytes), kMinSlotNbytes);
   flow.slot_nbytes = round64(slot);
-
-  bool needs_slot = false;
-  uint64_t sum = 0, largest = 0, largest_feed = 0, unit_source = 0, all_sources = 0;
-  for (uint32_t i = 0; i < order.size(); ++i) {
-    const LayerPlan& layer = plan.layers[order[i]];
-    LayerCost cost = cost_of(plan, layer, flow.slot_nbytes);
-    uint64_t source = source_nbytes(plan, layer);
-    needs_slot |= cost.needs_slot;
-    bool joins = !flow.units.empty() && flow.units.back().count < kUnitLayers &&
-                 unit_source + source <= kUnitSourceNbytes &&
-                 flow.units.back().held_nbytes + cost.held_nbytes <= kUnitHeldNbytes;
-    if (!joins) {
-      flow.units.push_back({i, 0, 0, 0});
-      unit_source = 0;
-    }
-    Unit& unit = flow.units.back();
-    unit.count += 1;
-    unit.held_nbytes += cost.held_nbytes;
-    unit.feed_nbytes = std::max(unit.feed_nbytes, cost.feed_nbytes);
-    unit_source += source;
-    all_sources += source;
-    sum += cost.held_nbytes;
-    largest = std::max(largest, unit.held_nbytes + unit.feed_nbytes);
-    largest_feed = std::max(largest_feed, unit.feed_nbytes);
-  }
-  // Never more than everything at once, never less than the largest unit alone.
-  flow.in_flight_nbytes = std::min(largest + kFlightSlackNbytes, sum + largest_feed * flow.workers);
-  if (needs_slot) {
-    // No more than fit the ring, than threads can hold, than a small model fills.
-    uint64_t fit = options.ring_nbytes / flow.slot_nbytes;
-    uint64_t fill = (all_sources + flow.slot_nbytes - 1) / flow.slot_nbytes;
-    uint64_t slots = std::min({fit, fill, uint64_t{flow.workers}});
-    flow.slots = static_cast<uint32_t>(std::max<uint64_t>(slots, 1));
-  }
-  set_pinned(plan, all_sources, flow);
+  uint64_t sources = 0;
+  for (uint32_t index : order) sources += source_nbytes(plan, plan.layers[index]);
+  set_ring(plan, order, sources, flow);
+  set_pinned(plan, sources, flow);
+  set_stage(plan, order, flow);
+  set_units(plan, order, flow);
   return flow;
 }
 
 namespace {
 
-/// What a GPU's layers cost the CPU is said, not left to be guessed from the rate.
-void note_made_on_host(Plan& plan) {
-  uint64_t layers = 0;
-  for (uint32_t index : plan.schedule) layers += made_on_host(plan, plan.layers[index]);
-  if (layers == 0) return;
-  plan.notes.push_back(std::to_string(layers) +
-                       " layers for a GPU are made in host memory and sent whole (quantized, "
-                       "decoded, cast or gathered there)");
+/// Where a GPU's layers are made is said, not left to be guessed from the rate.
+void note_where_made(Plan& plan) {
+  uint64_t on_gpu = 0;
+  std::map<std::string, uint64_t> on_host;  // by reason
+  for (uint32_t index : plan.schedule) {
+    const LayerPlan& layer = plan.layers[index];
+    on_gpu += made_on_gpu(plan, layer);
+    if (std::string why = why_made_on_host(plan, layer); !why.empty()) on_host[why] += 1;
+  }
+  if (on_gpu != 0) {
+    plan.notes.push_back(std::to_string(on_gpu) +
+                         " layers are quantized on their GPU, piece by piece as they arrive");
+  }
+  for (const auto& [why, layers] : on_host) {
+    plan.notes.push_back(std::to_string(layers) +
+                         " layers for a GPU are made in host memory and sent whole: " + why);
+  }
 }
 
 }  // namespace
@@ -315,20 +296,15 @@ void schedule(Plan& plan) {
     LayerPlan& layer = plan.layers[i];
     if (layer.shared_with >= 0 || layer.decision == Decision::split) continue;
     if (layer.stored.empty() && layer.sources.empty()) continue;
-    uint64_t streamed = 0;
-    for (const Source& source : layer.sources) {
-      if (!source.resident) {
-        streamed += source.row_count * row_nbytes(plan.entry_of(layer, source.tensor));
-      }
-    }
     // Just read pages come back from the page cache; holding pays only while it is cheap.
-    layer.reread = layer.passes == 2 && streamed > plan.options.ring_nbytes / 8;
+    layer.reread = layer.passes == 2 && !made_on_gpu(plan, layer) &&
+                   streamed_nbytes(plan, layer) > plan.options.ring_nbytes / 8;
     order.emplace_back(first_place(plan, layer), i);
   }
   std::sort(order.begin(), order.end());
   plan.schedule.clear();
   for (const auto& [place, index] : order) plan.schedule.push_back(index);
-  note_made_on_host(plan);
+  note_where_made(plan);
   plan.flow = make_flow(plan, plan.schedule);
 
   plan.peaks = {};
@@ -340,6 +316,12 @@ void schedule(Plan& plan) {
     plan.peaks.stored += slab.nbytes;
     (slab.target.kind == LS_TARGET_CUDA ? plan.peaks.device : host) += slab.nbytes;
   }
+  plan.peaks.stored_on_devices = plan.peaks.device;
+  plan.peaks.staging =
+      plan.flow.gpus *
+      (plan.flow.workers * (plan.flow.stage_nbytes + plan.flow.stage_scratch_nbytes) +
+       plan.flow.gpu_flight_nbytes);
+  plan.peaks.device += plan.peaks.staging;
   plan.peaks.host = host + plan.peaks.ring + plan.peaks.pinned + plan.peaks.in_flight;
 }
 

@@ -116,6 +116,7 @@ struct LayerPlan {
   DType load_dtype = DType::invalid;  // of decoded weights and of activations
   uint32_t passes = 1;
   uint32_t bias = LS_BIAS_BY_HOST;
+  uint32_t produce_on = LS_PLACE_HOST;  // where its method takes pieces
   uint64_t note = 0;
   uint64_t stat_nbytes = 0, session_scratch = 0, feed_scratch = 0;
   uint64_t in = 0;       // columns of the weight as a matrix; 0 for kind other
@@ -149,23 +150,28 @@ struct Unit {
   uint32_t begin = 0, count = 0;
   uint64_t held_nbytes = 0;  // resident sources, scratch, statistics, second-pass layers
   uint64_t feed_nbytes = 0;  // largest need of one running feed: scratch, statistics, assembly
+  uint64_t gpu_nbytes = 0;   // of the GPUs' memory: scratch, statistics, second-pass layers
 };
 
 /// How a load moves: fixed by the plan, so that its peak is known.
 struct Flow {
   unsigned workers = 1;
-  uint64_t slot_nbytes = 0;       // payload of a ring slot
-  uint32_t slots = 0;             // 0: every read goes straight to its place
-  uint64_t pinned_nbytes = 0;     // of each of a worker's two buffers to each GPU; 0: no GPU
-  uint32_t gpus = 0;              // that something is loaded onto
-  uint64_t in_flight_nbytes = 0;  // bound on the sum over units and feeds that run at once
+  uint64_t slot_nbytes = 0;           // payload of a ring slot
+  uint32_t slots = 0;                 // 0: every read goes straight to its place
+  uint64_t pinned_nbytes = 0;         // of each of a worker's two buffers to each GPU; 0: no GPU
+  uint32_t gpus = 0;                  // that something is loaded onto
+  uint64_t stage_nbytes = 0;          // of each worker's memory on each GPU for pieces; 0: none
+  uint64_t stage_scratch_nbytes = 0;  // beside it, of one running feed
+  uint64_t gpu_flight_nbytes = 0;     // bound on the sum over units that run at once, on each GPU
+  uint64_t in_flight_nbytes = 0;      // the same in host memory, feeds included
   std::vector<Unit> units;
 };
 
 struct Peaks {
   uint64_t host = 0;    // ring + pinned + stored on the host + largest sum in flight
-  uint64_t device = 0;  // stored on devices
-  uint64_t stored = 0, ring = 0, pinned = 0, in_flight = 0;
+  uint64_t device = 0;  // stored on devices + staging there
+  uint64_t stored = 0, ring = 0, pinned = 0, in_flight = 0, staging = 0;
+  uint64_t stored_on_devices = 0;
 };
 
 struct Plan {

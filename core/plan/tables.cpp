@@ -97,6 +97,10 @@ std::string why_one(const Plan& plan, const LayerPlan& layer) {
                                shape_text(stored.shape), human_nbytes(stored.slab_nbytes())));
   }
   line("kernel", layer.kernel);
+  if (made_on_gpu(plan, layer)) line("made", "on its GPU, piece by piece as it arrives");
+  if (made_on_host(plan, layer)) {
+    line("made", "in host memory and sent whole: " + why_made_on_host(plan, layer));
+  }
   if (layer.passes == 2) {
     line("passes", layer.reread ? "2, read again for the second" : "2, held for the second");
   }
@@ -145,11 +149,16 @@ std::string summary_text(const Plan& plan) {
   out += table(rows, 2, 5);
   out += fmt::format("peak on the host {} (stored {}, ring {}, in flight {})",
                      human_nbytes(plan.peaks.host),
-                     human_nbytes(plan.peaks.stored - plan.peaks.device),
+                     human_nbytes(plan.peaks.stored - plan.peaks.stored_on_devices),
                      human_nbytes(plan.peaks.ring), human_nbytes(plan.peaks.in_flight));
-  if (plan.peaks.device != 0)
+  if (plan.peaks.device != 0) {
     out += fmt::format(", pinned {}, on devices {}", human_nbytes(plan.peaks.pinned),
                        human_nbytes(plan.peaks.device));
+    if (plan.peaks.staging != 0) {
+      out += fmt::format(" (stored {}, staging {})", human_nbytes(plan.peaks.stored_on_devices),
+                         human_nbytes(plan.peaks.staging));
+    }
+  }
   out += "\n";
   for (const std::string& note : plan.notes) out += "note: " + note + "\n";
   return out;

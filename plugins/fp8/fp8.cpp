@@ -13,6 +13,7 @@
 #if defined(LOADSTONE_CUDA)
 #include "common/cuda/either.hpp"
 #include "fp8/device.hpp"
+#include "fp8/device_session.hpp"
 #endif
 
 namespace loadstone::fp8 {
@@ -55,11 +56,12 @@ constexpr double kRoundingError = 0.036;
 
 struct Fp8 {
   using Config = fp8::Config;
-  using Session = fp8::Session;
 #if defined(LOADSTONE_CUDA)
+  using Session = common::cuda::EitherSession<fp8::Session, DeviceSession>;
   using Bound = common::cuda::EitherBound<fp8::Bound, DeviceBound>;
   static constexpr bool kCuda = true;
 #else
+  using Session = fp8::Session;
   using Bound = fp8::Bound;
 #endif
 
@@ -102,7 +104,8 @@ struct Fp8 {
     }
 #if defined(LOADSTONE_CUDA)
     if (target.cuda() && !form->decodes) {
-      out.quantize(device_kernel_name(*form));
+      ls_work& work = out.quantize(device_kernel_name(*form));
+      if (!form->serialized()) work.produce_on = LS_PLACE_ANY;
       out.reason(device_reason(*form));
     }
 #endif

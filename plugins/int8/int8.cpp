@@ -15,6 +15,7 @@
 #include "common/cuda/either.hpp"
 #include "common/cuda/target.hpp"
 #include "int8/device.hpp"
+#include "int8/device_session.hpp"
 #endif
 
 namespace loadstone::int8 {
@@ -34,11 +35,12 @@ constexpr double kRoundingError = 0.51 / 127.0;  // half a step of the largest v
 
 struct Int8 {
   using Config = int8::Config;
-  using Session = int8::Session;
 #if defined(LOADSTONE_CUDA)
+  using Session = common::cuda::EitherSession<int8::Session, DeviceSession>;
   using Bound = common::cuda::EitherBound<int8::Bound, DeviceBound>;
   static constexpr bool kCuda = true;
 #else
+  using Session = int8::Session;
   using Bound = int8::Bound;
 #endif
 
@@ -85,7 +87,8 @@ struct Int8 {
 #if defined(LOADSTONE_CUDA)
     if (target.cuda() && !form->decodes) {
       if (!common::cuda::takes(kName, target, form->groups, instead)) return instead.answer(out);
-      out.quantize(device_kernel_name(*form, target.sm));
+      ls_work& work = out.quantize(device_kernel_name(*form, target.sm));
+      if (!form->serialized) work.produce_on = LS_PLACE_ANY;
       out.reason(device_reason(*form));
     }
 #endif

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs what tests/gpu/pack.sh bundled, on a machine with a GPU; prints a short table.
-#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji warm big kernels quantized (default:
+#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji warm load big kernels quantized (default:
 #   env unit emoji)
 # `kernels`: the plugins' kernels against their twins and the layer oracle, then layer rates at real
 # shapes. `quantized`: the small model with each method on the GPU against itself on the CPU.
@@ -99,6 +99,24 @@ print("%.3f s" % found["candidate_generation"]["avg_generation_time_s"])' "$work
   done
 fi
 
+# Loading as wide a model as `big`, with each online method that a kernel makes, beside what a bare
+# loop and others reach with the same files in the same minute.
+if has load; then
+  big=/dev/shm/loadstone-big
+  python3 tests/gpu/big_model.py $model "$big" "${BLOCKS:-30}" || failed=3
+  "$pack/bin/bare_loop" "$big"/transformer/*.safetensors || failed=3
+  for method in "" fp8 int8 mxfp8 mxfp4 '{"method": "fp8", "weight_granularity": "tensor"}' \
+    '{"method": "fp8", "weight_block_size": [128, 128]}'; do
+    for attempt in 1 2; do
+      "$loadstone" load "$big" --device cuda:0 ${method:+--quantization "$method"} \
+        --report "$work/load.json" >"$work/log" 2>&1 || { failed=3; tail -5 "$work/log"; }
+    done
+    say "load, ${method:-plain}" "$(python3 tests/gpu/load_line.py "$work/load.json" 2>&1 | tail -1)"
+  done
+  python3 tests/gpu/peers.py "$big" || failed=3
+  rm -rf "$big"
+fi
+
 if has big; then
   big=/dev/shm/loadstone-big
   python3 tests/gpu/big_model.py $model "$big" "${BLOCKS:-30}" || failed=3
@@ -107,7 +125,6 @@ if has big; then
     say "load big, run $attempt" ""
     cat "$work/log"
   done
-  python3 tests/gpu/bare_loop.py "$big" || failed=3
   # 4,096 image tokens and about 256 of text.
   prompt=$(printf 'a cup of coffee on the table %.0s' $(seq 36))
   for method in ${METHODS:-null fp8 int8}; do

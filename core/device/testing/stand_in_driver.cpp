@@ -1,33 +1,32 @@
 // A stand-in for libcuda.so.1 over host memory, for tests of everything but speed on machines
-// without a GPU. Copies happen as late as the driver may let them: when an event or a stream is
-// waited for. Pinned memory that is overwritten too early, or a copy that nobody waits for, shows
-// as wrong bytes.
+// without a GPU. Copies, and what cuLaunchHostFunc puts in place of kernels, happen as late as the
+// driver may let them: when an event or a stream is waited for. Pinned memory that is overwritten
+// too early, or a copy that nobody waits for, shows as wrong bytes.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <mutex>
+#include <utility>
 
 namespace {
 
-struct Copy {
-  void* to;
-  const void* from;
-  size_t nbytes;
-};
-
 struct Stream {
   std::mutex mutex;
-  std::deque<Copy> waiting;
+  std::deque<std::function<void()>> waiting;
   uint64_t queued = 0, done = 0;
 
   void run_until(uint64_t count) {
     std::lock_guard lock(mutex);
-    for (; done < count && !waiting.empty(); ++done, waiting.pop_front()) {
-      const Copy& copy = waiting.front();
-      std::memcpy(copy.to, copy.from, copy.nbytes);
-    }
+    for (; done < count && !waiting.empty(); ++done, waiting.pop_front()) waiting.front()();
+  }
+  int enqueue(std::function<void()> work) {
+    std::lock_guard lock(mutex);
+    waiting.push_back(std::move(work));
+    queued += 1;
+    return 0;
   }
 };
 
@@ -89,14 +88,25 @@ int cuEventSynchronize(void* event) {
   return kFine;
 }
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t nbytes, void* stream) {
-  auto* on = static_cast<Stream*>(stream);
-  std::lock_guard lock(on->mutex);
-  on->waiting.push_back({reinterpret_cast<void*>(to), from, nbytes});
-  on->queued += 1;
-  return kFine;
+  return static_cast<Stream*>(stream)->enqueue(
+      [=] { std::memcpy(reinterpret_cast<void*>(to), from, nbytes); });
+}
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t nbytes, void* stream) {
+  return cuMemcpyHtoDAsync_v2(to, reinterpret_cast<const void*>(from), nbytes, stream);
+}
+int cuMemsetD8Async(uint64_t at, unsigned char value, size_t nbytes, void* stream) {
+  return static_cast<Stream*>(stream)->enqueue(
+      [=] { std::memset(reinterpret_cast<void*>(at), value, nbytes); });
+}
+/// Stands in for a kernel: the work of a test's plugin, in stream order.
+int cuLaunchHostFunc(void* stream, void (*work)(void*), void* data) {
+  return static_cast<Stream*>(stream)->enqueue([=] { work(data); });
 }
 int cuMemcpyDtoH_v2(void* to, uint64_t from, size_t nbytes) {
   return std::memcpy(to, reinterpret_cast<const void*>(from), nbytes), kFine;
+}
+int cuMemcpyHtoD_v2(uint64_t to, const void* from, size_t nbytes) {
+  return std::memcpy(reinterpret_cast<void*>(to), from, nbytes), kFine;
 }
 int cuGetErrorString(int code, const char** text) {
   return *text = code == kOutOfMemory ? "out of memory" : "unknown", kFine;

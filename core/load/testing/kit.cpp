@@ -143,7 +143,8 @@ Result<std::vector<plan::Routed>> Kit::routed() const {
 
 Result<plan::Plan> Kit::make_plan(const plan::LoadOptions& options) {
   LS_TRY(auto decisions, routed());
-  return plan::plan_routed(checkpoint_, graph(), {}, std::move(decisions), *registry_, {}, options);
+  return plan::plan_routed(checkpoint_, graph(), {}, std::move(decisions), *registry_, target_,
+                           options);
 }
 
 Result<LoadedModel> Kit::load_all(const plan::LoadOptions& options, const LoadControl& control) {

@@ -80,6 +80,7 @@ class Kit : public ::testing::Test {
   config::Schemas schemas_;
   config::OnUnsupported on_unsupported_ = config::OnUnsupported::error;
   bool from_declaration_ = false;
+  plan::Target target_;
 
   graph::Graph graph() const;
   Result<std::vector<plan::Routed>> routed() const;

@@ -12,9 +12,16 @@
 //   keep, unsupported    verdicts
 //
 // Weights are BF16 or F32. Scratch is checked for being alone: each feed marks it and looks again.
+// With `on_gpu` it takes pieces on a GPU too: on the stand-in for one, whose memory is the host's
+// and which runs functions of the host where kernels would be, in stream order. There a row that
+// fails shows in the status word.
+#include <dlfcn.h>
+
 #include <atomic>
 #include <cmath>
+#include <functional>
 #include <loadstone/plugin.hpp>
+#include <memory>
 #include <thread>
 
 namespace {
@@ -28,11 +35,13 @@ struct Toy {
   static constexpr const char* kName = "toy";
   static constexpr const char* kSummary = "what a method may ask of a load";
   static constexpr bool kSaves = false;
+  static constexpr bool kCuda = true;
   static constexpr ls_field kFields[] = {
       sdk::choice_field("mode", "what it asks for", "\"double\"", kModes),
       sdk::integer_field("granule", "rows that come together", "1", 1, 1 << 20),
       sdk::integer_field("feed_scratch", "bytes of a running feed", "64", 0, 1 << 30),
       sdk::integer_field("session_scratch", "bytes of a session", "64", 0, 1 << 30),
+      sdk::integer_field("on_gpu", "1: pieces may be fed on a GPU", "0", 0, 1),
       sdk::integer_field("fail_row", "the feed of this row fails (-1: none)", "-1", -1, 1 << 30),
   };
 
@@ -40,13 +49,17 @@ struct Toy {
     std::string mode;
     uint64_t granule = 1, feed_scratch = 0, session_scratch = 0;
     int64_t fail_row = -1;
+    bool on_gpu = false;
     bool is(std::string_view name) const { return mode == name; }
   };
 
   static Config configure(const sdk::Values& values) {
-    return {std::string(values.text("mode")), static_cast<uint64_t>(values.integer("granule")),
+    return {std::string(values.text("mode")),
+            static_cast<uint64_t>(values.integer("granule")),
             static_cast<uint64_t>(values.integer("feed_scratch")),
-            static_cast<uint64_t>(values.integer("session_scratch")), values.integer("fail_row")};
+            static_cast<uint64_t>(values.integer("session_scratch")),
+            values.integer("fail_row"),
+            values.integer("on_gpu") != 0};
   }
 
   static void plan(const Config& config, const sdk::Layer& layer, const sdk::Target&,
@@ -73,6 +86,7 @@ struct Toy {
     ls_work& work = plan.quantize("toy_" + config.mode);
     work.feed_scratch = config.feed_scratch;
     work.session_scratch = config.session_scratch;
+    if (config.on_gpu) work.produce_on = LS_PLACE_ANY;
     if (!config.is("amax")) return;
     work.passes = 2;
     work.stat_nbytes = sizeof(float);
@@ -86,12 +100,43 @@ struct Toy {
 
     Session(const Config& c, const sdk::Layer& l, const sdk::Begin& b)
         : config(c), layer(l), begin(b) {
-      if (config.session_scratch != 0) {
-        std::memset(begin.scratch<char>(), 0x5a, config.session_scratch);
-      }
+      if (config.session_scratch == 0) return;
+      char* const scratch = begin.scratch<char>();
+      const uint64_t nbytes = config.session_scratch;
+      in_order(begin.raw().stream, [=] { std::memset(scratch, 0x5a, nbytes); });
+    }
+
+    /// At once, or on a GPU in stream order.
+    static void in_order(void* stream, std::function<void()> work) {
+      if (stream == nullptr) return work();
+      using Launch = int (*)(void*, void (*)(void*), void*);
+      void* const driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+      const auto launch = reinterpret_cast<Launch>(dlsym(driver, "cuLaunchHostFunc"));
+      launch(
+          stream,
+          [](void* data) {
+            const std::unique_ptr<std::function<void()>> own(
+                static_cast<std::function<void()>*>(data));
+            (*own)();
+          },
+          new std::function<void()>(std::move(work)));
     }
 
     void feed(const sdk::Piece& piece) {
+      if (piece.raw().place == LS_PLACE_HOST) return feed_now(piece);
+      in_order(piece.raw().stream, [this, raw = piece.raw()] {
+        const sdk::Piece own(&raw, layer, begin);
+        const auto row = static_cast<uint64_t>(config.fail_row);
+        if (config.fail_row >= 0 && row >= own.row_begin() &&
+            row - own.row_begin() < own.row_count()) {
+          *begin.raw().trouble = static_cast<uint32_t>(row) + 1;
+          return;
+        }
+        feed_now(own);
+      });
+    }
+
+    void feed_now(const sdk::Piece& piece) {
       mark_scratch(piece, true);
       for (uint64_t r = 0; r < piece.row_count(); ++r) {
         if (static_cast<int64_t>(piece.row_begin() + r) == config.fail_row) {
@@ -107,7 +152,14 @@ struct Toy {
       mark_scratch(piece, false);
     }
 
-    void end(const void* stat, uint32_t) {
+    void end(const void* stat, uint32_t trouble) {
+      if (trouble != 0) {
+        sdk::fail(LS_INVALID_CHECKPOINT, "asked to fail at row " + std::to_string(trouble - 1));
+      }
+      if (config.session_scratch != 0 &&
+          begin.scratch<char>()[config.session_scratch - 1] != 0x5a) {
+        sdk::fail(LS_INTERNAL, "the session's scratch was not its own");
+      }
       if (!config.is("amax")) return;
       begin.stored().as<float>(1)[0] = *static_cast<const float*>(stat);
     }

@@ -7,6 +7,7 @@
 #if defined(LOADSTONE_CUDA)
 #include "common/cuda/either.hpp"
 #include "common/mx/device.hpp"
+#include "common/mx/device_session.hpp"
 #endif
 
 namespace loadstone::common::mx {
@@ -23,7 +24,8 @@ inline bool plan_layer(const Config& config, const sdk::Layer& layer,
   plan(config, *form, layer, out);
 #if defined(LOADSTONE_CUDA)
   if (target.cuda() && !form->decodes) {
-    out.quantize(device_kernel_name(config, *form, layer));
+    ls_work& work = out.quantize(device_kernel_name(config, *form, layer));
+    if (device_makes(*form)) work.produce_on = LS_PLACE_ANY;
     out.reason("values are exact in bf16: decoded there, products in bf16");
   }
 #endif
@@ -32,11 +34,12 @@ inline bool plan_layer(const Config& config, const sdk::Layer& layer,
 
 struct Method {
   using Config = mx::Config;
-  using Session = mx::Session;
 #if defined(LOADSTONE_CUDA)
+  using Session = cuda::EitherSession<mx::Session, DeviceSession>;
   using Bound = cuda::EitherBound<mx::Bound, DeviceBound>;
   static constexpr bool kCuda = true;
 #else
+  using Session = mx::Session;
   using Bound = mx::Bound;
 #endif
 

@@ -1,0 +1,27 @@
+// Production of an MX layer's stored tensors on a GPU, from pieces there: the bytes that Session
+// makes.
+#pragma once
+
+#include "common/cuda/launch.hpp"
+#include "common/mx/form.hpp"
+
+namespace loadstone::common::mx {
+
+/// Whether a kernel makes the layer: floats, one scale a group.
+bool device_makes(const Form& form);
+
+/// Errors (thrown, at the end): as Session for weights that aren't finite, naming the row.
+class DeviceSession {
+ public:
+  DeviceSession(const Config& config, const sdk::Layer& layer, const sdk::Begin& begin);
+  void feed(const sdk::Piece& piece);
+  void end(const void* stat, uint32_t trouble);
+
+ private:
+  const Form form_;
+  const MxRule rule_;
+  const sdk::Begin& begin_;
+  const int device_;
+};
+
+}  // namespace loadstone::common::mx
