@@ -13,7 +13,8 @@ namespace loadstone::runtime {
 /// An activation that one quantized layer prepared, for others that read the same x.
 struct SharedActivation {
   std::array<uint8_t, 32> key{};
-  uint32_t key_nbytes = 0;  // 0: nothing prepared
+  uint32_t key_nbytes = 0;       // 0: nothing prepared
+  const void* method = nullptr;  // whose layout it is: equal keys of two methods mean nothing
   at::Tensor bytes;
 };
 

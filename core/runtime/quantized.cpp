@@ -135,7 +135,7 @@ class Bound {
     return check(table().apply(handle_, &call), "apply");
   }
 
-  /// Fills `shared` unless a layer with an equal key has.
+  /// Fills `shared` unless a layer of this method with an equal key has.
   Status prepare(ls_apply call, const ls_sizes& sizes, SharedActivation& shared) const {
     if (table().prepare == nullptr) {
       return Error{Code::internal,
@@ -146,6 +146,7 @@ class Bound {
                    {}};
     }
     const bool same = sizes.key_nbytes != 0 && sizes.key_nbytes == shared.key_nbytes &&
+                      shared.method == &table() &&
                       std::memcmp(sizes.key, shared.key.data(), shared.key.size()) == 0;
     if (same) return {};
     shared.bytes = bytes(sizes.activation_nbytes, device_);
@@ -153,6 +154,7 @@ class Bound {
     shared.key_nbytes = 0;
     LS_CHECK(check(table().prepare(handle_, &call), "prepare"));
     shared.key_nbytes = sizes.key_nbytes;
+    shared.method = &table();
     std::memcpy(shared.key.data(), sizes.key, shared.key.size());
     return {};
   }

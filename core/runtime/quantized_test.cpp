@@ -109,6 +109,17 @@ TEST_F(LoadedWeightsTest, LayersOfOneInputAndKeySharePrepare) {
   EXPECT_TRUE(at::equal((**qkv)(at::ones({2, 8})).narrow(1, 4, 4), k.add(2)));
 }
 
+TEST_F(LoadedWeightsTest, MethodsWithEqualKeysShareNothing) {
+  auto weights =
+      open({stamp("block.q"), "{layer: block.k, use: {method: stamp_too}}", stamp("block.v")});
+  ASSERT_NE(weights, nullptr);
+  auto qkv = weights->fused("block.qkv", parts_);
+  ASSERT_TRUE(qkv.ok()) << qkv.error().text();
+  const at::Tensor y = (**qkv)(at::ones({1, 8}));
+  ASSERT_FALSE(state_->failure) << state_->failure->text();
+  EXPECT_TRUE(at::equal(y.narrow(1, 4, 4), y.narrow(1, 0, 4).sub(99)));
+}
+
 TEST_F(LoadedWeightsTest, WithoutKeysNothingIsShared) {
   auto weights = open({stamp("block.*", ", key: 0")});
   ASSERT_NE(weights, nullptr);

@@ -78,6 +78,11 @@ struct Stamp {
   };
 };
 
+/// Another method with the same keys.
+struct StampToo : Stamp {
+  static constexpr const char* kName = "stamp_too";
+};
+
 }  // namespace
 
-LOADSTONE_PLUGIN("stamp", "0.1.0", "Apache-2.0", Stamp)
+LOADSTONE_PLUGIN("stamp", "0.1.0", "Apache-2.0", Stamp, StampToo)
