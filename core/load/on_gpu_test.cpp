@@ -81,7 +81,7 @@ TEST_F(OnGpu, BytesAreRightWhateverRingAndThreads) {
 TEST_F(OnGpu, ThePlanSaysWhereEachLayerIsMadeAndWhy) {
   some_layers();
   write();
-  auto plan = make_plan(with(2, 1 << 20));
+  auto plan = make_plan(with(2, 64 << 20));
   ASSERT_TRUE(plan.ok()) << plan.error().text();
   const std::pair<const char*, const char*> expected[] = {
       {"double0", ""},

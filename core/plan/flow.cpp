@@ -22,6 +22,8 @@ constexpr uint64_t kUnitSourceNbytes = 8u << 20;  // small layers are joined up 
 constexpr uint64_t kUnitHeldNbytes = 4u << 20;
 constexpr uint32_t kUnitLayers = 64;
 constexpr uint64_t kPinnedNbytes = 2u << 20;  // pinning is slow: 0.6 GB/s when memory is fresh
+constexpr uint64_t kLeastPinnedNbytes = 512u << 10;
+constexpr uint64_t kSlotsShare = 4;
 constexpr unsigned kMaxWorkers = 64;
 
 /// Where the layer's first read lies.
@@ -169,14 +171,31 @@ Status lay_out(Plan& plan) {
 
 namespace {
 
-/// Two buffers a worker and GPU, together with the ring within its bound.
-void set_pinned(const Plan& plan, uint64_t sources, Flow& flow) {
+uint32_t count_gpus(const Plan& plan) {
   std::set<int32_t> gpus;
   for (const Slab& slab : plan.slabs) {
     if (slab.target.kind == LS_TARGET_CUDA && slab.nbytes != 0) gpus.insert(slab.target.index);
   }
-  flow.gpus = static_cast<uint32_t>(gpus.size());
-  if (gpus.empty()) return;
+  return static_cast<uint32_t>(gpus.size());
+}
+
+/// What the slots may take of the ring's bound: where there are GPUs most goes to pinned buffers.
+uint64_t slots_bound(const LoadOptions& options, const Flow& flow) {
+  return flow.gpus == 0 ? options.ring_nbytes : options.ring_nbytes / kSlotsShare;
+}
+
+/// Fewer threads with whole buffers beat many with scraps: 16 with a page each brought 2.9 GB/s over
+/// where the same with 2 MiB bring 46.
+unsigned most_workers(const LoadOptions& options, const Flow& flow) {
+  if (flow.gpus == 0) return kMaxWorkers;
+  const uint64_t pinned = options.ring_nbytes - slots_bound(options, flow);
+  const uint64_t each = uint64_t{2} * flow.gpus * kLeastPinnedNbytes;
+  return static_cast<unsigned>(std::clamp<uint64_t>(pinned / each, 1, kMaxWorkers));
+}
+
+/// Two buffers a worker and GPU, together with the ring within its bound.
+void set_pinned(const Plan& plan, uint64_t sources, Flow& flow) {
+  if (flow.gpus == 0) return;
   uint64_t ring = flow.slots * flow.slot_nbytes;
   uint64_t left = plan.options.ring_nbytes > ring ? plan.options.ring_nbytes - ring : 0;
   uint64_t buffers = 2 * flow.workers * flow.gpus;
@@ -203,17 +222,13 @@ void set_stage(const Plan& plan, std::span<const uint32_t> order, Flow& flow) {
   flow.stage_scratch_nbytes = round_gpu(scratch);
 }
 
-}  // namespace
-
-namespace {
-
 /// Slots of the ring: no more than fit it, than threads can hold, than a small model fills.
 void set_ring(const Plan& plan, std::span<const uint32_t> order, uint64_t sources, Flow& flow) {
   const bool needed = std::any_of(order.begin(), order.end(), [&](uint32_t index) {
     return cost_of(plan, plan.layers[index], flow).needs_slot;
   });
   if (!needed) return;
-  uint64_t fit = plan.options.ring_nbytes / flow.slot_nbytes;
+  uint64_t fit = slots_bound(plan.options, flow) / flow.slot_nbytes;
   uint64_t fill = (sources + flow.slot_nbytes - 1) / flow.slot_nbytes;
   flow.slots =
       static_cast<uint32_t>(std::max<uint64_t>(std::min({fit, fill, uint64_t{flow.workers}}), 1));
@@ -255,8 +270,10 @@ void set_units(const Plan& plan, std::span<const uint32_t> order, Flow& flow) {
 Flow make_flow(const Plan& plan, std::span<const uint32_t> order) {
   const LoadOptions& options = plan.options;
   Flow flow;
-  flow.workers = std::clamp(options.threads, 1u, kMaxWorkers);
-  uint64_t slot = std::max(std::min(options.piece_nbytes, options.ring_nbytes), kMinSlotNbytes);
+  flow.gpus = count_gpus(plan);
+  flow.workers = std::clamp(options.threads, 1u, most_workers(options, flow));
+  uint64_t slot =
+      std::max(std::min(options.piece_nbytes, slots_bound(options, flow)), kMinSlotNbytes);
   flow.slot_nbytes = round64(slot);
   uint64_t sources = 0;
   for (uint32_t index : order) sources += source_nbytes(plan, plan.layers[index]);
@@ -306,6 +323,12 @@ void schedule(Plan& plan) {
   for (const auto& [place, index] : order) plan.schedule.push_back(index);
   note_where_made(plan);
   plan.flow = make_flow(plan, plan.schedule);
+
+  if (plan.flow.workers < std::min(plan.options.threads, kMaxWorkers)) {
+    plan.notes.push_back("load.ring of " + human_nbytes(plan.options.ring_nbytes) +
+                         " is enough for " + std::to_string(plan.flow.workers) + " of " +
+                         std::to_string(plan.options.threads) + " threads");
+  }
 
   plan.peaks = {};
   plan.peaks.ring = plan.flow.slots * plan.flow.slot_nbytes;

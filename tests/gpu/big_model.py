@@ -1,12 +1,18 @@
 """Writes a Qwen-Image folder with random weights at the transformer's real width.
 
-    big_model.py EMOJI OUT [BLOCKS]      60 blocks: 20.4 B parameters, 41 GB in bf16
+    big_model.py EMOJI OUT [BLOCKS [LAYOUT]]      60 blocks: 20.4 B parameters, 41 GB in bf16
+
+LAYOUT: blocks (a shard has 5 of them), one (file), forty (shards of equal length), dtype (one file,
+vectors in float32 before all matrices, as writers order by dtype).
 
 24 heads of 128, width 3072, MLP 12288; text encoder, VAE, tokenizer and scheduler are those of the
 small model EMOJI, so joint_attention_dim is theirs (128 instead of 3584: 0.01 % of the parameters).
 Every tensor is its own stretch of one random buffer: what is measured doesn't depend on values.
 """
+import bisect
+import itertools
 import json
+import math
 import os
 import shutil
 import struct
@@ -51,18 +57,36 @@ def other_shapes(latent, out, text):
     yield "proj_out.bias", (4 * out,)
 
 
-def write_shard(path, shapes, pool):
+def width(shape, layout):
+    return 4 if layout == "dtype" and len(shape) == 1 else 2
+
+
+def into_shards(tensors, blocks, layout):
+    if layout == "one":
+        return [tensors]
+    if layout == "dtype":
+        return [sorted(tensors, key=lambda tensor: len(tensor[1]) != 1)]
+    if layout == "forty":
+        sizes = list(itertools.accumulate(math.prod(shape) for _, shape in tensors))
+        cuts = [bisect.bisect_left(sizes, sizes[-1] * i // 40) for i in range(1, 40)]
+        return [tensors[a:b] for a, b in zip([0, *cuts], [*cuts, len(tensors)]) if a < b]
+    each = len(tensors) // blocks * SHARD_BLOCKS
+    return [tensors[at:at + each] for at in range(0, len(tensors), each)]
+
+
+def write_shard(path, shapes, pool, layout):
     header, at = {}, 0
     for name, shape in shapes:
-        nbytes = 2 * int(np.prod(shape))
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + nbytes]}
+        nbytes = width(shape, layout) * math.prod(shape)
+        dtype = "BF16" if width(shape, layout) == 2 else "F32"
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + nbytes]}
         at += nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
         for index, (_, shape) in enumerate(shapes):
-            nbytes = 2 * int(np.prod(shape))
+            nbytes = width(shape, layout) * math.prod(shape)
             start = (index * 7919 * 2) % (len(pool) - nbytes) // 2 * 2
             out.write(pool[start:start + nbytes])
     return at
@@ -71,6 +95,7 @@ def write_shard(path, shapes, pool):
 def main():
     small, out = sys.argv[1:3]
     blocks = int(sys.argv[3]) if len(sys.argv) > 3 else 60
+    layout = sys.argv[4] if len(sys.argv) > 4 else "blocks"
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(small, out, ignore=shutil.ignore_patterns("transformer"))
     os.mkdir(f"{out}/transformer")
@@ -81,17 +106,17 @@ def main():
     values = np.random.default_rng(0).standard_normal(80_000_000, np.float32) * 0.02
     pool = memoryview((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
     latent, picture, text = config["in_channels"], config["out_channels"], config["joint_attention_dim"]
-    shards = [[shape for b in range(first, min(first + SHARD_BLOCKS, blocks)) for shape in block_shapes(b)]
-              for first in range(0, blocks, SHARD_BLOCKS)]
-    shards[0] += list(other_shapes(latent, picture, text))
+    tensors = list(other_shapes(latent, picture, text))
+    tensors += [tensor for b in range(blocks) for tensor in block_shapes(b)]
+    shards = into_shards(tensors, blocks, layout)
     total, places = 0, {}
     for index, shapes in enumerate(shards):
         name = f"diffusion_pytorch_model-{index + 1:05}-of-{len(shards):05}.safetensors"
-        total += write_shard(f"{out}/transformer/{name}", shapes, pool)
+        total += write_shard(f"{out}/transformer/{name}", shapes, pool, layout)
         places.update({tensor: name for tensor, _ in shapes})
     json.dump({"metadata": {"total_size": total}, "weight_map": places},
               open(f"{out}/transformer/diffusion_pytorch_model.safetensors.index.json", "w"))
-    print(f"wrote {out}: {blocks} blocks, {total / 1e9:.2f} GB", flush=True)
+    print(f"wrote {out}: {blocks} blocks, {total / 1e9:.2f} GB, {len(shards)} files", flush=True)
 
 
 main()

@@ -1,14 +1,15 @@
-"""One line of a load's report: rate, peaks predicted and measured.
+"""One line for loads of the same model: the best one's rate, peaks predicted and measured.
 
-    load_line.py REPORT.json
+    load_line.py REPORT.json…
 """
 import json
 import sys
 
-report = json.load(open(sys.argv[1]))
-peaks = report["peaks"]
-load = next(phase for phase in report["phases"] if phase["name"] == "load")
-print("%5.2f s (moving %.2f s, %.1f GB/s)  host %d of %d MiB  device %d of %d MiB  ring %d pinned %d MiB" % (
-    report["seconds"], load["seconds"], load["bytes"] / load["seconds"] / 1e9,
+reports = [json.load(open(path)) for path in sys.argv[1:]]
+rates = [report["read_bytes"] / report["seconds"] / 1e9 for report in reports]
+best = reports[rates.index(max(rates))]
+peaks = best["peaks"]
+print("%.1f GB/s (of %s)  %.2f s  host %d of %d MiB  device %d of %d MiB  ring %d + pinned %d MiB" % (
+    max(rates), ", ".join("%.1f" % rate for rate in rates), best["seconds"],
     *(peaks[key] >> 20 for key in ("measured_host", "predicted_host", "measured_device",
                                    "predicted_device", "ring", "pinned"))))

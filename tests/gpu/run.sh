@@ -103,15 +103,22 @@ fi
 # loop and others reach with the same files in the same minute.
 if has load; then
   big=/dev/shm/loadstone-big
-  python3 tests/gpu/big_model.py $model "$big" "${BLOCKS:-30}" || failed=3
-  "$pack/bin/bare_loop" "$big"/transformer/*.safetensors || failed=3
-  for method in "" fp8 int8 mxfp8 mxfp4 '{"method": "fp8", "weight_granularity": "tensor"}' \
-    '{"method": "fp8", "weight_block_size": [128, 128]}'; do
-    for attempt in 1 2; do
-      "$loadstone" load "$big" --device cuda:0 ${method:+--quantization "$method"} \
-        --report "$work/load.json" >"$work/log" 2>&1 || { failed=3; tail -5 "$work/log"; }
+  measure() {
+    for attempt in 1 2 3; do
+      "$loadstone" load "$big" --device cuda:0 ${1:+--quantization "$1"} \
+        --report "$work/load-$attempt.json" >"$work/log" 2>&1 || { failed=3; tail -5 "$work/log"; }
     done
-    say "load, ${method:-plain}" "$(python3 tests/gpu/load_line.py "$work/load.json" 2>&1 | tail -1)"
+    say "load, $layout, ${1:-plain}" "$(python3 tests/gpu/load_line.py "$work"/load-?.json 2>&1 | tail -1)"
+  }
+  for layout in one forty dtype blocks; do
+    python3 tests/gpu/big_model.py $model "$big" "${BLOCKS:-30}" $layout || failed=3
+    "$pack/bin/bare_loop" "$big"/transformer/*.safetensors || failed=3
+    measure ""
+    measure fp8
+  done
+  for method in int8 mxfp8 mxfp4 '{"method": "fp8", "weight_granularity": "tensor"}' \
+    '{"method": "fp8", "weight_block_size": [128, 128]}'; do
+    measure "$method"
   done
   python3 tests/gpu/peers.py "$big" || failed=3
   rm -rf "$big"
