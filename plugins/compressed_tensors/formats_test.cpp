@@ -421,6 +421,17 @@ TEST_F(Formats, PackedIntegersMultiplyEveryActivation) {
   }
 }
 
+TEST_F(Formats, PackedWordsMultiplyPlainActivations) {
+  const PackedShape shapes[] = {{6, 96, 32, 4},      {6, 320, 128, 4},     {7, 160, 64, 4, true},
+                                {6, 72, 0, 4, true}, {5, 48, 16, 4, true}, {6, 96, 32, 3, true}};
+  for (const PackedShape& shape : shapes) {
+    Packed given = packed(shape);
+    driver.configure({{"config_groups", scheme_of(shape)}});
+    SCOPED_TRACE(::testing::Message() << shape.bits << " bits, " << shape.k << ", " << shape.group);
+    expect_product(driver, given.layer, shape.k, as_it_is);
+  }
+}
+
 TEST_F(Formats, ColumnsOfTheirOwnGroupsMultiplyPlainActivationsOnly) {
   const PackedShape shape{6, 64, 32, 4, false, true};
   Packed given = packed(shape);

@@ -6,8 +6,9 @@
 //
 // --cpu: processor time in place of the clock's, for a busy machine (with --threads 1).
 // Methods: fp8, int8, mxfp8, mxfp4; autoround (W4, groups of 128, symmetric), autoround_asym, awq;
-// any type of ggml. Without: fp8, int8, mxfp8, mxfp4, autoround, Q4_0, Q4_K, Q8_0.
-// LOADSTONE_CPU forces a level (common/cpu.hpp). Table on stderr, JSON on stdout.
+// compressed_tensors (W4, groups of 128); any type of ggml. Without: fp8, int8, mxfp8, mxfp4,
+// autoround, Q4_0, Q4_K, Q8_0. LOADSTONE_CPU forces a level (common/cpu.hpp). Table on stderr, JSON
+// on stdout.
 #include <ATen/Parallel.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/randn.h>
@@ -99,6 +100,21 @@ driving::TestLayer packed_layer(const Options& o, bool symmetric, bool awq) {
   return layer;
 }
 
+/// A layer packed along K as compressed-tensors packs it: 4 bits, symmetric, groups of 128.
+driving::TestLayer words_layer(const Options& o) {
+  driving::TestLayer layer;
+  layer.out = o.n;
+  layer.in = o.k;
+  layer.part("", 0, o.n);
+  const uint64_t groups = o.k / 128;
+  layer.tensor("weight_packed", LS_DTYPE_I32, {o.n, o.k / 8}, random_bytes(o.k / 2 * o.n, 1));
+  layer.tensor("weight_scale", LS_DTYPE_BF16, {o.n, groups},
+               std::vector<uint16_t>(groups * o.n, 0x3b80));  // 2^-8
+  layer.tensor("weight_shape", LS_DTYPE_I64, {2}, std::vector<uint64_t>{o.n, o.k});
+  layer.show_values();
+  return layer;
+}
+
 /// A layer of a GGUF file.
 driving::TestLayer block_layer(const Options& o, const ggml::TypeInfo& type) {
   driving::TestLayer layer;
@@ -122,9 +138,13 @@ class Layer {
         driver_(plugin_of(method, type_), plugin_of(method, type_)),
         layer_(type_ != nullptr ? block_layer(o, *type_)
                : packed(method) ? packed_layer(o, method == "autoround", method == "awq")
-                                : float_layer(o)) {
+               : method == "compressed_tensors" ? words_layer(o)
+                                                : float_layer(o)) {
     driving::Json config = driving::Json::object();
-    if (packed(method)) {
+    if (method == "compressed_tensors") {
+      config = driving::Json::parse(R"({"config_groups": {"group_0": {"targets": ["Linear"],
+          "weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128}}}})");
+    } else if (packed(method)) {
       config = {{"bits", 4}, {"group_size", 128}, {"sym", method == "autoround"}};
       if (method == "awq") config["packing_format"] = "auto_round:auto_awq";
     }

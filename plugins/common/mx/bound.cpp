@@ -34,7 +34,7 @@ Bound::Bound(const Config& config, const sdk::Binding& binding)
       form_(form_of(config, binding.layer)),
       stored_(form_, binding.stored),
       product_({form_.n, form_.k, form_.dual ? kDualGroup : 0}),
-      blockwise_(binding.layer.kind(), form_.groups, form_.n, form_.k) {
+      weights_(weights_of(binding.layer)) {
   for (uint64_t row = 0; row < form_.rows() && !form_.dual; ++row) {
     tops_.push_back(mx_top(stored_.scales + row * form_.scale_columns(), form_.scale_columns()));
     row_scales_.push_back(e8m0_decode(tops_.back()));
@@ -79,7 +79,7 @@ uint32_t variant_of(const Config& config, const Form& form, const ls_step& step)
 
 void Bound::sizes(uint32_t variant, uint64_t m, ls_sizes& out) const {
   if (form_.weight_only) {
-    out.workspace_nbytes = blockwise_.workspace_nbytes(m);
+    out.workspace_nbytes = weights_.workspace_nbytes(m);
     return;
   }
   out.workspace_nbytes = round_up(product_.workspace_nbytes(m), 64);
@@ -176,18 +176,44 @@ void Bound::multiply(const ls_apply& call, uint32_t group, const void* activatio
   product_.apply(call, weight, 0, form_.n, activation);
 }
 
+void Bound::decode_row(uint64_t row, float* out) const {
+  const float* outer = form_.dual ? stored_.outer + row * form_.outer_columns() : nullptr;
+  dequantize_row(form_, stored_.codes + row * form_.row_nbytes(),
+                 stored_.scales + row * form_.scale_columns(), outer, out);
+}
+
+WeightOnlyProduct Bound::weights_of(const sdk::Layer& layer) const {
+  return WeightOnlyProduct(
+      layer, form_.k, kFewRows,
+      [this](uint32_t group, uint64_t begin, uint64_t count, float* out) {
+        for (uint64_t r = 0; r < count; ++r) {
+          decode_row(group * form_.n + begin + r, out + r * form_.k);
+        }
+      },
+      [this](uint64_t begin, uint64_t count, const float* x, uint64_t m, float* y) {
+        multiply_rows(begin, count, x, m, y);
+      });
+}
+
+/// A few rows of x with weights: e2m1 codes as they are, others decoded row by row.
+void Bound::multiply_rows(uint64_t begin, uint64_t count, const float* x, uint64_t m,
+                          float* y) const {
+  thread_local std::vector<float> room;
+  room.resize(form_.k);
+  const bool codes = form_.element == MxElement::e2m1 && !form_.dual;
+  for (uint64_t row = begin; row < begin + count; ++row) {
+    if (!codes) decode_row(row, room.data());
+    for (uint64_t i = 0; i < m; ++i) {
+      const float* at = x + i * form_.k;
+      y[i * form_.n + row] =
+          codes ? row_scales_[row] * dot(row, 0, form_.k, at) : dot_f32(room.data(), at, form_.k);
+    }
+  }
+}
+
 void Bound::apply(const ls_apply& call) const {
   if (call.m == 0) return;
-  if (form_.weight_only) {
-    return blockwise_.run(call, [this](uint32_t group, uint64_t begin, uint64_t count, float* out) {
-      for (uint64_t r = 0; r < count; ++r) {
-        const uint64_t row = group * form_.n + begin + r;
-        const float* outer = form_.dual ? stored_.outer + row * form_.outer_columns() : nullptr;
-        dequantize_row(form_, stored_.codes + row * form_.row_nbytes(),
-                       stored_.scales + row * form_.scale_columns(), outer, out + r * form_.k);
-      }
-    });
-  }
+  if (form_.weight_only) return weights_.apply(call);
   if (form_.groups == 1) return multiply(call, 0, call.activation);
   const uint64_t workspace = round_up(product_.workspace_nbytes(call.m), 64);
   char* activation = static_cast<char*>(call.workspace) + workspace;

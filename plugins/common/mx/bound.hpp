@@ -5,6 +5,7 @@
 
 #include "common/mx/session.hpp"
 #include "common/product/coded_product.hpp"
+#include "common/weight_only/weight_only.hpp"
 
 namespace loadstone::common::mx {
 
@@ -26,6 +27,9 @@ class Bound {
   void multiply(const ls_apply& call, uint32_t group, const void* activation) const;
   void decode(uint64_t row, uint16_t* out) const;
   float dot(uint64_t row, uint64_t begin, uint64_t count, const float* x) const;
+  WeightOnlyProduct weights_of(const sdk::Layer& layer) const;
+  void multiply_rows(uint64_t begin, uint64_t count, const float* x, uint64_t m, float* y) const;
+  void decode_row(uint64_t row, float* out) const;
   void set_keys();
 
   const Config& config_;
@@ -35,7 +39,7 @@ class Bound {
   std::vector<float> row_scales_;  // and 2^(top-127)
   std::vector<float> mul_[3];      // mul_scale as float32, bf16 and float16 values
   CodedProduct product_;
-  sdk::BlockwiseApply blockwise_;
+  WeightOnlyProduct weights_;
   uint8_t keys_[2][32] = {};
 };
 

@@ -22,6 +22,12 @@ float dot_bf16_scalar(const uint16_t* w, const float* x, uint64_t k) {
   return sum;
 }
 
+float dot_f32_scalar(const float* w, const float* x, uint64_t k) {
+  float sum = 0;
+  for (uint64_t i = 0; i < k; ++i) sum += w[i] * x[i];
+  return sum;
+}
+
 int32_t dot_int8_scalar(const int8_t* w, const int8_t* x, uint64_t k) {
   int32_t sum = 0;
   for (uint64_t i = 0; i < k; ++i) sum += int32_t{w[i]} * x[i];
@@ -75,6 +81,19 @@ LS_AVX2 float dot_bf16_avx2(const uint16_t* w, const float* x, uint64_t k) {
   }
   const __m256 all = _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3]));
   return total(all) + dot_bf16_scalar(w + i, x + i, k - i);
+}
+
+LS_AVX2 float dot_f32_avx2(const float* w, const float* x, uint64_t k) {
+  __m256 sum[4] = {};
+  uint64_t i = 0;
+  for (; i + 32 <= k; i += 32) {
+    for (uint64_t j = 0; j < 4; ++j) {
+      sum[j] =
+          _mm256_fmadd_ps(_mm256_loadu_ps(w + i + 8 * j), _mm256_loadu_ps(x + i + 8 * j), sum[j]);
+    }
+  }
+  const __m256 all = _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3]));
+  return total(all) + dot_f32_scalar(w + i, x + i, k - i);
 }
 
 LS_AVX2 int32_t dot_int8_avx2(const int8_t* w, const int8_t* x, uint64_t k) {
@@ -207,6 +226,13 @@ float dot_bf16(const uint16_t* w, const float* x, uint64_t k, Cpu cpu) {
   if (cpu == Cpu::avx2) return dot_bf16_avx2(w, x, k);
 #endif
   return dot_bf16_scalar(w, x, k);
+}
+
+float dot_f32(const float* w, const float* x, uint64_t k, [[maybe_unused]] Cpu cpu) {
+#if defined(__x86_64__)
+  if (cpu != Cpu::scalar) return dot_f32_avx2(w, x, k);
+#endif
+  return dot_f32_scalar(w, x, k);
 }
 
 int32_t dot_int8(const int8_t* w, const int8_t* x, uint64_t k, Cpu cpu) {

@@ -14,6 +14,9 @@ inline constexpr uint64_t kFewRows = 4;
 /// Σ_k w[k]·x[k], w as bf16 bits, float32 sums in a fixed order for each level. Any alignment.
 float dot_bf16(const uint16_t* w, const float* x, uint64_t k, Cpu cpu = cpu_in_use());
 
+/// The same of floats.
+float dot_f32(const float* w, const float* x, uint64_t k, Cpu cpu = cpu_in_use());
+
 /// The same of two rows of int8 codes, exact; k at most 2^16.
 int32_t dot_int8(const int8_t* w, const int8_t* x, uint64_t k, Cpu cpu = cpu_in_use());
 

@@ -9,6 +9,7 @@
 #include "common/codecs/half.hpp"
 #include "common/product/coded_product.hpp"
 #include "common/product/int8_product.hpp"
+#include "common/product/nibbles.hpp"
 #include "common/testing/oracle.hpp"
 
 namespace loadstone::common {
@@ -41,6 +42,51 @@ TEST(FewRows, Bf16SumsStayWithinTheBound) {
     }
     for (const Cpu cpu : levels()) {
       EXPECT_NEAR(dot_bf16(w.data(), x.data(), k, cpu), exact, bound_of(magnitudes, k)) << k;
+    }
+  }
+}
+
+TEST(FewRows, FloatSumsStayWithinTheBound) {
+  for (const uint64_t k : kWidths) {
+    testing::Random random(static_cast<uint32_t>(k));
+    std::vector<float> x(k), w(k);
+    double exact = 0, magnitudes = 0;
+    for (uint64_t i = 0; i < k; ++i) {
+      x[i] = random.uniform();
+      w[i] = random.uniform();
+      exact += double{x[i]} * w[i];
+      magnitudes += std::abs(double{x[i]} * w[i]);
+    }
+    for (const Cpu cpu : levels()) {
+      EXPECT_NEAR(dot_f32(w.data(), x.data(), k, cpu), exact, bound_of(magnitudes, k)) << k;
+    }
+  }
+}
+
+TEST(FewRows, NibbleSumsStayWithinTheBound) {
+  for (const uint64_t group : {uint64_t{32}, uint64_t{96}, uint64_t{1} << 20}) {
+    for (const uint64_t k : kWidths) {
+      testing::Random random(static_cast<uint32_t>(k + group));
+      const uint64_t groups = (k + group - 1) / group;
+      std::vector<float> x(k), scales(groups), zeros(groups);
+      std::vector<uint8_t> packed((k + 1) / 2);
+      for (float& v : x) v = random.uniform();
+      for (float& s : scales) s = random.uniform() * 0.01f;  // both signs
+      for (float& z : zeros) z = static_cast<float>(random.bits() % 17);
+      for (uint8_t& byte : packed) byte = static_cast<uint8_t>(random.bits());
+      double exact = 0, magnitudes = 0;
+      for (uint64_t i = 0; i < k; ++i) {
+        const auto code = static_cast<float>(packed[i / 2] >> 4 * (i % 2) & 15);
+        const double product = double{(code - zeros[i / group]) * scales[i / group]} * x[i];
+        exact += product;
+        magnitudes += std::abs(product);
+      }
+      for (const Cpu cpu : levels()) {
+        EXPECT_NEAR(
+            dot_nibbles(packed.data(), scales.data(), zeros.data(), group, x.data(), k, cpu), exact,
+            bound_of(magnitudes, k))
+            << k << " in groups of " << group;
+      }
     }
   }
 }

@@ -12,6 +12,7 @@
 #include "common/numerics/fp8.hpp"
 #include "common/numerics/int8.hpp"
 #include "common/product/few.hpp"
+#include "common/product/nibbles.hpp"
 #include "common/product/rows.hpp"
 
 namespace loadstone::common::scaled {
@@ -47,7 +48,7 @@ Bound::Bound(Form form, const sdk::Binding& binding)
     : form_(std::move(form)),
       views_(stored_views(form_, binding.stored)),
       codes_(static_cast<const uint8_t*>(binding.stored.raw(0).at)),
-      blockwise_(binding.layer.kind(), form_.groups, form_.n, form_.k) {
+      weights_(weights_of(binding.layer)) {
   first_part_.assign(form_.groups, form_.parts.size());
   for (size_t i = form_.parts.size(); i-- > 0;) first_part_[form_.parts[i].part.group] = i;
   const auto one_of = [&](size_t part, Which which) {
@@ -121,7 +122,7 @@ uint64_t Bound::activation_nbytes(uint64_t m) const {
 
 void Bound::sizes(uint64_t m, ls_sizes& out) const {
   if (form_.weight_only()) {
-    out.workspace_nbytes = round_up(blockwise_.workspace_nbytes(m), 64);
+    out.workspace_nbytes = round_up(weights_.workspace_nbytes(m), 64);
     if (form_.has(kPre)) out.workspace_nbytes += m * form_.k * sizeof(float);
     return;
   }
@@ -303,19 +304,61 @@ void Bound::apply_weights(const ls_apply& call) const {
   ls_apply own = call;
   if (form_.has(kPre) && call.x_dtype != LS_DTYPE_I64) {
     char* room =
-        static_cast<char*>(call.workspace) + round_up(blockwise_.workspace_nbytes(call.m), 64);
+        static_cast<char*>(call.workspace) + round_up(weights_.workspace_nbytes(call.m), 64);
     smooth_all(call, room);
     own.x = room;
     own.x_stride = form_.k;
   }
-  blockwise_.run(own, [this](uint32_t group, uint64_t begin, uint64_t count, float* out) {
-    for (uint64_t r = 0; r < count; ++r) {
-      const uint64_t row = group * form_.n + begin + r;
-      const size_t part = part_of_row(form_.parts, row);
-      dequantize_row(form_, views_[part], row - form_.parts[part].row_begin,
-                     codes_ + row / form_.rows_a_row() * form_.row_nbytes(), out + r * form_.k);
+  weights_.apply(own);
+}
+
+WeightOnlyProduct Bound::weights_of(const sdk::Layer& layer) const {
+  return WeightOnlyProduct(
+      layer, form_.k, kFewRows,
+      [this](uint32_t group, uint64_t begin, uint64_t count, float* out) {
+        for (uint64_t r = 0; r < count; ++r) {
+          const uint64_t row = group * form_.n + begin + r;
+          const size_t part = part_of_row(form_.parts, row);
+          dequantize_row(form_, views_[part], row - form_.parts[part].row_begin,
+                         codes_ + row / form_.rows_a_row() * form_.row_nbytes(), out + r * form_.k);
+        }
+      },
+      [this](uint64_t begin, uint64_t count, const float* x, uint64_t m, float* y) {
+        multiply_rows(begin, count, x, m, y);
+      });
+}
+
+/// A few rows of x with weights: four-bit codes as they are, others decoded row by row.
+void Bound::multiply_rows(uint64_t begin, uint64_t count, const float* x, uint64_t m,
+                          float* y) const {
+  thread_local std::vector<float> room;
+  room.resize(std::max(form_.k, 2 * form_.scale_columns));
+  const bool nibbles = cpu_in_use() == Cpu::avx512 && form_.spec.codes == Codes::words &&
+                       form_.spec.bits == 4 && !form_.has(kOrder) &&
+                       (form_.scale_width % 32 == 0 || form_.scale_columns == 1);
+  float* zeros = room.data() + form_.scale_columns;
+  for (uint64_t row = begin; row < begin + count; ++row) {
+    const size_t part = part_of_row(form_.parts, row);
+    const uint64_t own = row - form_.parts[part].row_begin;
+    const uint8_t* codes = codes_ + row / form_.rows_a_row() * form_.row_nbytes();
+    if (nibbles) {
+      scales_of_row(form_, views_[part], own, room.data(), zeros);
+    } else if (form_.spec.codes != Codes::e2m1) {
+      dequantize_row(form_, views_[part], own, codes, room.data());
     }
-  });
+    for (uint64_t i = 0; i < m; ++i) {
+      const float* at = x + i * form_.k;
+      float& to = y[i * form_.n + row];
+      if (nibbles) {
+        to = dot_nibbles(codes, room.data(), zeros, form_.scale_width, at, form_.k);
+      } else if (form_.spec.codes == Codes::e2m1) {
+        const float multiplier = nvfp4_multiplier(form_.spec.order, views_[part].global);
+        to = multiplier * dot_nvfp4(row, 0, form_.k, at);
+      } else {
+        to = dot_f32(room.data(), at, form_.k);
+      }
+    }
+  }
 }
 
 /// All rows of x times their group's pre_scale, dense, in x's dtype.

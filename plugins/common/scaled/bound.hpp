@@ -7,6 +7,7 @@
 #include "common/product/coded_product.hpp"
 #include "common/product/int8_product.hpp"
 #include "common/scaled/session.hpp"
+#include "common/weight_only/weight_only.hpp"
 
 namespace loadstone::common::scaled {
 
@@ -30,6 +31,8 @@ class Bound {
   void decode(uint64_t row, uint16_t* out) const;
   void decode_levels(uint64_t row, const uint8_t* codes, uint16_t* out) const;
   float dot_nvfp4(uint64_t row, uint64_t begin, uint64_t count, const float* x) const;
+  WeightOnlyProduct weights_of(const sdk::Layer& layer) const;
+  void multiply_rows(uint64_t begin, uint64_t count, const float* x, uint64_t m, float* y) const;
   void apply_weights(const ls_apply& call) const;
   void smooth_all(const ls_apply& call, char* out) const;
 
@@ -44,7 +47,7 @@ class Bound {
   std::vector<float> scales_;  // of rows, or of rows of blocks; what the product multiplies
   std::optional<CodedProduct> coded_;
   std::optional<Int8Product> int8_;
-  sdk::BlockwiseApply blockwise_;
+  WeightOnlyProduct weights_;
   uint8_t key_[32] = {};
 };
 

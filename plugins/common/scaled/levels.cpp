@@ -50,6 +50,14 @@ void for_runs(const Form& form, uint64_t begin, uint64_t end, const Body& body) 
 
 }  // namespace
 
+void scales_of_row(const Form& form, const PartView& view, uint64_t row, float* scales,
+                   float* zeros) {
+  const sdk::Tensor& scale = form.tensor(0, kScale);
+  const uint64_t first = form.scale_row(row) * form.scale_columns;
+  widen(scale.dtype, view.scales + first * float_nbytes(scale.dtype), scales, form.scale_columns);
+  for (uint64_t c = 0; c < form.scale_columns; ++c) zeros[c] = zero_at(form, view, row, c);
+}
+
 void level_row(const Form& form, const PartView& view, uint64_t row, const uint8_t* codes,
                uint64_t begin, uint64_t count, float* out) {
   widen_codes(form, row, codes, begin, count, out);

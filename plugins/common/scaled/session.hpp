@@ -31,6 +31,11 @@ struct PartView {
 /// The views of all parts over stored tensors.
 std::vector<PartView> stored_views(const Form& form, const sdk::Buffers& stored);
 
+/// A row's scales and zero points, scale_columns of each, of codes that have both and no order of
+/// columns.
+void scales_of_row(const Form& form, const PartView& view, uint64_t row, float* scales,
+                   float* zeros);
+
 /// Levels q - z of columns [begin, begin+count) of a row of int8, int4 or words codes: exact, as
 /// floats. `codes` as for dequantize_row; `begin` a multiple of 32.
 void level_row(const Form& form, const PartView& view, uint64_t row, const uint8_t* codes,
