@@ -76,6 +76,7 @@ Result<Pipeline> Pipeline::open(std::shared_ptr<const load::LoadedModel> model,
     state->source = {std::move(model),
                      options.compute == Compute::bf16 ? at::kBFloat16 : at::kFloat,
                      std::make_shared<RunState>()};
+    state->source.state->recording = options.graphs;
     LS_TRY(state->drawer, make(state->source));
     return Pipeline(std::move(state));
   });

@@ -47,9 +47,17 @@ class Bound {
                    {}};
     }
     LS_CHECK(bound->bind());
+    if (table.variant != nullptr) {
+      bound->state_->forms[bound.get()] =
+          [one = bound.get()](const ls_step& step) -> Result<uint64_t> {
+        LS_TRY(const uint32_t number, one->variant(step));
+        return uint64_t{number};
+      };
+    }
     return bound;
   }
   ~Bound() {
+    state_->forms.erase(this);
     if (handle_ != nullptr && table().unbind != nullptr) table().unbind(handle_);
   }
   Bound(const Bound&) = delete;
@@ -86,6 +94,15 @@ class Bound {
     return plugin::check_call(status, plan_.config->method(), call, where());
   }
 
+  /// Errors: what the method says of this step.
+  Result<uint32_t> variant(const ls_step& step) const {
+    uint32_t out = 0;
+    if (table().variant != nullptr) {
+      LS_CHECK(check(table().variant(handle_, &step, &out), "variant"));
+    }
+    return out;
+  }
+
   Status bind() {
     const uint32_t place = device_.is_cpu() ? LS_PLACE_HOST : LS_PLACE_CUDA;
     std::vector<ls_buffer> buffers;
@@ -108,9 +125,7 @@ class Bound {
                  SharedActivation& shared) {
     ls_apply call{};
     call.struct_size = sizeof(call);
-    if (table().variant != nullptr) {
-      LS_CHECK(check(table().variant(handle_, &state_->step, &call.variant), "variant"));
-    }
+    LS_TRY(call.variant, variant(state_->step));
     ls_sizes sizes{};
     sizes.struct_size = sizeof(sizes);
     call.m = static_cast<uint64_t>(x.size(0));

@@ -5,8 +5,10 @@
 #include <loadstone/plugin.h>
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/parallel.hpp"
 #include "base/result.hpp"
@@ -24,7 +26,24 @@ struct RunState {
                      const at::Tensor& y)>
       observer;
 
+  /// What a layer computes may depend on the step: it says here, under its own address, a number
+  /// that differs where its kernels do. Asked with the step that comes next.
+  std::map<const void*, std::function<Result<uint64_t>(const ls_step& step)>> forms;
+  /// Whether kernels that are launched again and again may be recorded (runtime/replay.hpp), and why
+  /// some weren't.
+  bool recording = false;
+  std::string not_recorded;
+
   const CancelToken* cancel = nullptr;
+
+  Result<std::vector<uint64_t>> forms_now() const {
+    std::vector<uint64_t> out;
+    for (const auto& [layer, form] : forms) {
+      LS_TRY(const uint64_t number, form(step));
+      out.push_back(number);
+    }
+    return out;
+  }
 
   /// Whether going on is of no use: networks ask between blocks and return early.
   bool stopped() const { return failure.has_value() || (cancel != nullptr && cancel->cancelled()); }

@@ -27,10 +27,8 @@ at::Tensor guide(const at::Tensor& conditional, const at::Tensor& unconditional,
   return combined.mul(wanted.div(found));
 }
 
-at::Tensor euler_step(const at::Tensor& latents, const at::Tensor& velocity, float now,
-                      float next) {
-  const float step = next - now;
-  return latents.to(at::kFloat).add(velocity.to(at::kFloat).mul(step)).to(latents.scalar_type());
+void euler_step(at::Tensor& latents, const at::Tensor& velocity, const at::Tensor& length) {
+  latents.add_(velocity.mul(length));
 }
 
 at::Tensor denormalize(const at::Tensor& latents, const LatentStatistics& statistics) {

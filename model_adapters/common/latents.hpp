@@ -19,8 +19,9 @@ at::Tensor unpack_latents(const at::Tensor& packed, int64_t height, int64_t widt
 /// c = u + scale·(v - u), rescaled to v's norm over the channels of each token: c·(‖v‖/‖c‖).
 at::Tensor guide(const at::Tensor& conditional, const at::Tensor& unconditional, double scale);
 
-/// latents + (next - now)·velocity, in float32, of latents' dtype.
-at::Tensor euler_step(const at::Tensor& latents, const at::Tensor& velocity, float now, float next);
+/// latents += length·velocity. All float32; `length` [], the next sigma less this one, on latents'
+/// device.
+void euler_step(at::Tensor& latents, const at::Tensor& velocity, const at::Tensor& length);
 
 /// z/(1/deviation) + mean: in this form, as the reference computes it.
 at::Tensor denormalize(const at::Tensor& latents, const LatentStatistics& statistics);

@@ -5,6 +5,7 @@
 #include <ATen/ops/tensor.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -12,13 +13,14 @@
 #include "common/causal_vae.hpp"
 #include "common/latents.hpp"
 #include "formats/output_file.hpp"
+#include "qwen_image/denoiser.hpp"
 #include "qwen_image/prompt.hpp"
-#include "qwen_image/transformer.hpp"
+#include "qwen_image/text_model.hpp"
 #include "runtime/image_files.hpp"
 #include "runtime/loaded_weights.hpp"
 #include "runtime/noise.hpp"
 #include "runtime/scheduler/flow_match_euler.hpp"
-#include "runtime/torch_setup.hpp"
+#include "runtime/step_clock.hpp"
 #include "runtime/trace.hpp"
 
 namespace loadstone::networks::qwen_image {
@@ -30,8 +32,11 @@ using runtime::NamedTensors;
 using runtime::RunControl;
 
 constexpr const char* kInitialLatents = "latents_packed_initial";
-constexpr int64_t kModulationBytes = 64 << 20;  // of steps' modulations held at once
-constexpr uint32_t kMaxEdge = 1 << 14;          // pixels
+constexpr size_t kDenoisers = 4;                 // kept for the next run of the same shape
+constexpr uint64_t kRecordedBytes = 2ull << 30;  // of device memory that kept ones may hold
+constexpr int64_t kRecordedTokens = 1 << 10;     // of a prompt
+constexpr int64_t kRecordedLatents = 16 << 10;   // values: a picture of 256x256 pixels
+constexpr uint32_t kMaxEdge = 1 << 14;           // pixels
 
 class Clock {
  public:
@@ -89,18 +94,26 @@ class QwenImageDrawer final : public runtime::Drawer {
         scheduler_(scheduler),
         text_(std::move(text)),
         transformer_(std::move(transformer)),
-        vae_(std::move(vae)) {}
+        vae_(std::move(vae)),
+        encode_(
+            text_.device(), source_.state,
+            [this](const at::Tensor& ids) { return text_.forward(ids); }, kRecordedTokens),
+        decode_(
+            vae_.device(), source_.state,
+            [this](const at::Tensor& latents) { return vae_.decode(latents); }, kRecordedLatents) {}
 
   Result<Generated> generate(const GenerateOptions& options, const RunControl& control) override;
 
  private:
   Result<Run> check(const GenerateOptions& options, const RunControl& control) const;
-  Result<std::vector<at::Tensor>> encode_texts(Run& run) const;
+  Result<std::vector<at::Tensor>> encode_texts(Run& run);
   at::Tensor initial_latents(Run& run) const;
+  uint64_t recorded_nbytes() const;
+  Denoiser& denoiser_for(StepShape shape);
   Result<at::Tensor> denoise(Run& run, const std::vector<at::Tensor>& embeddings,
-                             at::Tensor latents, const scheduler::Schedule& schedule,
-                             runtime::Timings& timings) const;
-  at::Tensor velocity_of(Run& run, const std::vector<at::Tensor>& velocities, bool first) const;
+                             const at::Tensor& initial, const scheduler::Schedule& schedule,
+                             runtime::Timings& timings);
+  void record_velocities(Run& run, const Denoiser& denoiser) const;
   Status write(Run& run, const at::Tensor& initial, Generated& out) const;
 
   runtime::DrawerSource source_;
@@ -109,6 +122,8 @@ class QwenImageDrawer final : public runtime::Drawer {
   TextModel text_;
   Transformer transformer_;
   CausalVae vae_;
+  runtime::RepeatedFunction encode_, decode_;
+  std::vector<std::unique_ptr<Denoiser>> denoisers_;  // the last used in front
 };
 
 Result<Run> QwenImageDrawer::check(const GenerateOptions& options,
@@ -159,18 +174,18 @@ Result<Run> QwenImageDrawer::check(const GenerateOptions& options,
   return run;
 }
 
-Result<std::vector<at::Tensor>> QwenImageDrawer::encode_texts(Run& run) const {
+Result<std::vector<at::Tensor>> QwenImageDrawer::encode_texts(Run& run) {
   source_.state->step = {sizeof(ls_step), 0, run.options.num_inference_steps, 1};
   std::vector<at::Tensor> embeddings;
   auto encode = [&](const std::string& prompt, const char* ids_name, const char* embeds_name,
                     const char* flag) -> Status {
-    auto found = encode_prompt(prompt, tokenizer_, text_);
+    auto found = read_prompt(prompt, tokenizer_);
     if (!found) return std::move(found).error().at(flag);
-    EncodedPrompt encoded = std::move(found).value();
-    LS_CHECK(source_.state->take_failure());
-    run.record(ids_name, at::tensor(encoded.ids, at::TensorOptions().dtype(at::kInt)));
-    run.record(embeds_name, encoded.embeddings.unsqueeze(0));
-    embeddings.push_back(std::move(encoded.embeddings));
+    LS_TRY(const at::Tensor rows, encode_(found->used));
+    const at::Tensor kept = rows.narrow(0, kDropped, rows.size(0) - kDropped).clone();
+    run.record(ids_name, at::tensor(found->ids, at::TensorOptions().dtype(at::kInt)));
+    run.record(embeds_name, kept.unsqueeze(0));
+    embeddings.push_back(kept);
     return {};
   };
   LS_CHECK(encode(run.options.prompt, "token_ids", "prompt_embeds", "--prompt"));
@@ -194,62 +209,68 @@ at::Tensor QwenImageDrawer::initial_latents(Run& run) const {
   return packed;
 }
 
-at::Tensor QwenImageDrawer::velocity_of(Run& run, const std::vector<at::Tensor>& velocities,
-                                        bool first) const {
-  auto record = [&](const char* name, const at::Tensor& value) {
-    if (first) run.record(name, value.view({run.batch, -1, value.size(1)}));
+void QwenImageDrawer::record_velocities(Run& run, const Denoiser& denoiser) const {
+  const auto record = [&](const char* name, const at::Tensor& value) {
+    run.record(name, value.view({run.batch, -1, value.size(1)}));
   };
-  at::Tensor velocity = velocities[0].to(at::kFloat);
   if (run.guided) {
-    record("velocity_first_cond", velocities[0]);
-    record("velocity_first_uncond", velocities[1]);
-    velocity = guide(velocity, velocities[1].to(at::kFloat), run.options.true_cfg_scale);
+    record("velocity_first_cond", denoiser.velocities()[0]);
+    record("velocity_first_uncond", denoiser.velocities()[1]);
   }
-  record("velocity_first", velocity);
-  return velocity;
+  record("velocity_first", denoiser.velocity());
+}
+
+uint64_t QwenImageDrawer::recorded_nbytes() const {
+  uint64_t sum = 0;
+  for (const auto& one : denoisers_) sum += one->nbytes();
+  return sum;
+}
+
+Denoiser& QwenImageDrawer::denoiser_for(StepShape shape) {
+  const auto same = [&](const auto& one) { return one->shape() == shape; };
+  const auto found = std::find_if(denoisers_.begin(), denoisers_.end(), same);
+  if (found != denoisers_.end()) {
+    std::rotate(denoisers_.begin(), found, found + 1);
+    return *denoisers_.front();
+  }
+  while (denoisers_.size() >= kDenoisers || recorded_nbytes() > kRecordedBytes) {
+    denoisers_.pop_back();
+  }
+  denoisers_.insert(
+      denoisers_.begin(),
+      std::make_unique<Denoiser>(transformer_, source_.dtype, source_.state, std::move(shape)));
+  return *denoisers_.front();
 }
 
 Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tensor>& embeddings,
-                                            at::Tensor latents, const scheduler::Schedule& schedule,
-                                            runtime::Timings& timings) const {
-  const ImageGrid grid = transformer_.make_grid(run.height / 2, run.width / 2);
-  std::vector<TextInput> texts;
-  for (const at::Tensor& embedding : embeddings) {
-    texts.push_back(
-        transformer_.prepare_text(embedding.to(transformer_.device()), run.batch, grid));
-  }
-  const auto steps = static_cast<int64_t>(schedule.timesteps.size());
-  const at::Tensor times = at::tensor(schedule.timesteps).div(1000.0).to(transformer_.device());
-  latents = latents.to(at::kFloat);  // what steps add up is rounded only where the network reads it
-  const int64_t ahead =
-      transformer_.modulation_rows_are_independent()
-          ? std::clamp<int64_t>(kModulationBytes / transformer_.modulation_nbytes(), 1, steps)
-          : 1;
-  std::vector<StepModulation> modulations;
+                                            const at::Tensor& initial,
+                                            const scheduler::Schedule& schedule,
+                                            runtime::Timings& timings) {
+  StepShape shape{run.batch, run.height / 2, run.width / 2, {}, run.options.true_cfg_scale};
+  for (const at::Tensor& embedding : embeddings) shape.text_tokens.push_back(embedding.size(0));
+  const std::vector<int64_t> packed = {run.batch, shape.rows * shape.columns, -1};
+  Denoiser& denoiser = denoiser_for(std::move(shape));
+  denoiser.begin(initial.view({-1, transformer_.latent_width()}), embeddings, schedule);
+  const size_t steps = schedule.timesteps.size();
   std::vector<at::Tensor> history;
-  Clock clock;
-  for (int64_t i = 0; i < steps; ++i) {
-    const auto index = static_cast<size_t>(i);
+  runtime::StepClock clock(transformer_.device());
+  for (size_t i = 0; i < steps; ++i) {
     source_.state->step = {sizeof(ls_step), static_cast<uint32_t>(i), static_cast<uint32_t>(steps),
                            0};
-    if (i % ahead == 0) {
-      modulations = transformer_.modulations(times.narrow(0, i, std::min(ahead, steps - i)));
-    }
-    const auto velocities = transformer_.forward(latents.to(source_.dtype), texts,
-                                                 modulations[static_cast<size_t>(i % ahead)], grid);
-    LS_CHECK(source_.state->take_failure());
-    latents = euler_step(latents, velocity_of(run, velocities, i == 0), schedule.sigmas[index],
-                         schedule.sigmas[index + 1]);
-    if (run.traced) history.push_back(latents.view({run.batch, grid.tokens(), -1}));
-    timings.steps.push_back(clock.lap());
+    LS_CHECK(denoiser.step(i));
+    if (i == 0) record_velocities(run, denoiser);
+    if (run.traced)
+      history.push_back(denoiser.latents().to(at::kCPU, at::kFloat, false, true).view(packed));
+    clock.lap();
     if (run.control.progress) {
-      run.control.progress(
-          {"denoise", static_cast<uint64_t>(i + 1), static_cast<uint64_t>(steps), "steps"});
+      run.control.progress({"denoise", i + 1, steps, "steps"});
     }
   }
-  runtime::wait_for(transformer_.device());  // what was timed is done
-  if (run.traced) run.record("latents_steps", at::stack(history, 0));
-  return latents.to(source_.dtype).view({run.batch, grid.tokens(), -1});
+  timings.steps = clock.seconds();
+  if (run.traced) {
+    run.record("latents_steps", at::stack(history, 0));
+  }
+  return denoiser.latents().to(source_.dtype).view(packed);
 }
 
 Status QwenImageDrawer::write(Run& run, const at::Tensor& initial, Generated& out) const {
@@ -284,15 +305,16 @@ Result<Generated> QwenImageDrawer::generate(const GenerateOptions& options,
   if (scheduler_.use_dynamic_shifting) {
     run.record("mu", at::tensor(std::vector<double>{schedule.mu}));
   }
-  LS_TRY(const at::Tensor latents,
-         denoise(run, embeddings, initial.view({run.batch * tokens, -1}), schedule, out.timings));
+  LS_TRY(const at::Tensor latents, denoise(run, embeddings, initial, schedule, out.timings));
   out.timings.denoise = clock.lap();
   const at::Tensor input = denormalize(
       unpack_latents(latents.to(vae_.device()), run.height, run.width), vae_.statistics());
   run.record("vae_input", input.unsqueeze(2));
-  out.pictures = to_frames(vae_.decode(input));
-  LS_CHECK(source_.state->take_failure());
+  LS_TRY(const at::Tensor pictures, decode_(input));
+  out.pictures = to_frames(pictures);
   out.timings.decode = clock.lap();
+  out.graph_nbytes = encode_.nbytes() + decode_.nbytes() + recorded_nbytes();
+  out.not_recorded = source_.state->not_recorded;
   LS_CHECK(write(run, initial, out));
   out.timings.total = whole.lap();
   struct rusage usage {};

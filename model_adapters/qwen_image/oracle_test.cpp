@@ -92,6 +92,17 @@ class QwenImageOracle : public ::testing::Test {
   fs::path folder_;
 };
 
+TextInput text_of(const Transformer& transformer, const at::Tensor& embeddings, int64_t batch,
+                  const ImageGrid& grid, const Probe& probe = {}) {
+  const int64_t tokens = embeddings.size(0);
+  return {transformer.text_rows(embeddings, batch, probe), transformer.text_rotary(tokens, grid),
+          tokens};
+}
+
+StepModulation step_of(const Transformer& transformer, const at::Tensor& timestep) {
+  return transformer.modulation_of(transformer.modulations(timestep)[0]);
+}
+
 GenerateOptions options_of(const Node& item) {
   GenerateOptions options;
   options.prompt = item.find("prompt")->text();
@@ -192,10 +203,10 @@ TEST_F(QwenImageOracle, BlocksEqualTheRecordedOnes) {
         found[key] = value.clone();
       };
       const at::Tensor latents = inputs.at("latents_packed_initial");
-      const TextInput text = transformer->prepare_text(inputs.at("prompt_embeds").squeeze(0),
-                                                       latents.size(0), grid, probe);
-      const auto step = transformer->modulations(inputs.at("timesteps").narrow(0, 0, 1).div(1000));
-      transformer->forward(latents.view({-1, latents.size(2)}), {text}, step[0], grid, probe);
+      const TextInput text = text_of(*transformer, inputs.at("prompt_embeds").squeeze(0),
+                                     latents.size(0), grid, probe);
+      const auto step = step_of(*transformer, inputs.at("timesteps").narrow(0, 0, 1).div(1000));
+      transformer->forward(latents.view({-1, latents.size(2)}), {text}, step, grid, probe);
       for (const auto& [key, value] : expected) {
         ASSERT_TRUE(found.contains(key)) << key;
         EXPECT_LE(relative_l2(found[key], value), 1e-5) << key;
@@ -246,10 +257,10 @@ TEST_F(QwenImageOracle, ForwardOfTheTinyFamilyMember) {
   const at::Tensor latents = tensors.at("in.hidden_states");
   const auto edge = static_cast<int64_t>(std::lround(std::sqrt(latents.size(1))));
   const ImageGrid grid = transformer->make_grid(edge, edge);
-  const TextInput text = transformer->prepare_text(
-      tensors.at("in.encoder_hidden_states").squeeze(0), latents.size(0), grid);
-  const auto step = transformer->modulations(tensors.at("in.timestep"));
-  const auto out = transformer->forward(latents.view({-1, latents.size(2)}), {text}, step[0], grid);
+  const TextInput text = text_of(*transformer, tensors.at("in.encoder_hidden_states").squeeze(0),
+                                 latents.size(0), grid);
+  const auto step = step_of(*transformer, tensors.at("in.timestep"));
+  const auto out = transformer->forward(latents.view({-1, latents.size(2)}), {text}, step, grid);
   EXPECT_LE(relative_l2(out[0].view(latents.sizes()), tensors.at("out.sample")), 1e-5);
 }
 

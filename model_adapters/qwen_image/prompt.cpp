@@ -14,33 +14,30 @@ constexpr std::string_view kBefore =
     "quantity, text, spatial relationships of the objects and background:<|im_end|>\n"
     "<|im_start|>user\n";
 constexpr std::string_view kAfter = "<|im_end|>\n<|im_start|>assistant\n";
-constexpr size_t kDropped = 34;  // tokens of the template's head, whatever they are
-constexpr size_t kMaxTokens = 1024 + kDropped;
+constexpr size_t kHead = kDropped, kMaxTokens = 1024 + kHead;
 constexpr size_t kMaxKept = 512;
 
 }  // namespace
 
-Result<EncodedPrompt> encode_prompt(const std::string& prompt,
-                                    const tokenizer::Tokenizer& tokenizer, const TextModel& model) {
+Result<ReadPrompt> read_prompt(const std::string& prompt, const tokenizer::Tokenizer& tokenizer) {
   // Here, so that an error counts the prompt's own bytes.
   if (auto codes = tokenizer::decode_utf8(prompt); !codes) return std::move(codes).error();
-  EncodedPrompt out;
+  ReadPrompt out;
   LS_TRY(out.ids, tokenizer.encode(std::string(kBefore) + prompt + std::string(kAfter)));
   if (out.ids.size() > kMaxTokens) out.ids.resize(kMaxTokens);
   // The model is causal: tokens behind the kept ones change nothing.
-  const size_t used = std::min(out.ids.size(), kDropped + kMaxKept);
-  if (used <= kDropped) {
+  const size_t used = std::min(out.ids.size(), kHead + kMaxKept);
+  if (used <= kHead) {
     return Error{Code::invalid_checkpoint,
                  "prompt has no tokens",
                  "",
                  "found " + std::to_string(out.ids.size()) +
-                     " with the template, expected more than " + std::to_string(kDropped),
+                     " with the template, expected more than " + std::to_string(kHead),
                  "",
                  {}};
   }
-  const at::Tensor ids = at::tensor(
+  out.used = at::tensor(
       std::vector<int64_t>(out.ids.begin(), out.ids.begin() + static_cast<ptrdiff_t>(used)));
-  out.embeddings = model.forward(ids).narrow(0, kDropped, static_cast<int64_t>(used - kDropped));
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include <cmath>
+#include <map>
 #include <numeric>
 
 #include "base/text.hpp"
@@ -104,6 +105,7 @@ struct TextModel::Networks {
   at::Tensor final_norm;
   at::Device device = at::kCPU;
   std::shared_ptr<runtime::RunState> state;
+  std::map<int64_t, RotaryTable> tables;  // by length, at most 546 of them
 
   at::Tensor attend(const Layer& layer, const at::Tensor& x, const RotaryTable& table) const {
     const HeadCounts& heads = sizes.heads;
@@ -143,11 +145,13 @@ TextModel& TextModel::operator=(TextModel&&) noexcept = default;
 TextModel::~TextModel() = default;
 
 at::Tensor TextModel::forward(const at::Tensor& ids) const {
-  const Networks& n = *networks_;
-  std::vector<int64_t> positions(static_cast<size_t>(ids.size(0)));
-  std::iota(positions.begin(), positions.end(), 0);
-  const RotaryTable table =
-      rotary_table(rotary_angles(positions, n.sizes.heads.dim, n.sizes.theta), n.device);
+  Networks& n = *networks_;
+  RotaryTable& table = n.tables[ids.size(0)];
+  if (!table.cosine.defined()) {
+    std::vector<int64_t> positions(static_cast<size_t>(ids.size(0)));
+    std::iota(positions.begin(), positions.end(), 0);
+    table = rotary_table(rotary_angles(positions, n.sizes.heads.dim, n.sizes.theta), n.device);
+  }
   at::Tensor x = (*n.embedding)(ids.to(n.device));
   for (const Layer& layer : n.layers) {
     if (n.state->stopped()) break;
@@ -158,6 +162,7 @@ at::Tensor TextModel::forward(const at::Tensor& ids) const {
   return rms_norm(x, n.final_norm, n.sizes.eps);
 }
 
+at::Device TextModel::device() const { return networks_->device; }
 int64_t TextModel::vocabulary() const { return networks_->sizes.vocabulary; }
 int64_t TextModel::width() const { return networks_->sizes.width; }
 

@@ -16,8 +16,10 @@ class TextModel {
   TextModel& operator=(TextModel&&) noexcept;
   ~TextModel();
 
-  /// ids [L] int64, each below vocabulary() → [L, width].
+  /// ids [L] int64, each below vocabulary(), on any device → [L, width]. Only queues kernels where
+  /// they are on device() and L was seen before.
   at::Tensor forward(const at::Tensor& ids) const;
+  at::Device device() const;
   int64_t vocabulary() const;
   int64_t width() const;
 

@@ -264,43 +264,62 @@ ImageGrid Transformer::make_grid(int64_t rows, int64_t columns) const {
   return grid;
 }
 
-TextInput Transformer::prepare_text(const at::Tensor& embeddings, int64_t batch,
-                                    const ImageGrid& grid, const Probe& probe) const {
+at::Tensor Transformer::text_rows(const at::Tensor& embeddings, int64_t batch,
+                                  const Probe& probe) const {
   const Networks& n = *networks_;
-  TextInput out;
-  out.tokens = embeddings.size(0);
   const at::Tensor normed = rms_norm(embeddings.contiguous(), n.txt_norm, kEps);
   const at::Tensor rows = (*n.txt_in)(normed);
   if (probe) {
     probe("txt_norm", normed.unsqueeze(0));
     probe("txt_in", rows.unsqueeze(0));
   }
-  out.rows = batch == 1 ? rows : rows.repeat({batch, 1});
-  std::vector<int64_t> positions(static_cast<size_t>(out.tokens));
-  std::iota(positions.begin(), positions.end(), std::max(grid.rows / 2, grid.columns / 2));
-  out.rotary = n.axes_table(positions, positions, positions);
-  return out;
+  return batch == 1 ? rows : rows.repeat({batch, 1});
 }
 
-std::vector<StepModulation> Transformer::modulations(const at::Tensor& timesteps) const {
+RotaryTable Transformer::text_rotary(int64_t tokens, const ImageGrid& grid) const {
+  std::vector<int64_t> positions(static_cast<size_t>(tokens));
+  std::iota(positions.begin(), positions.end(), std::max(grid.rows / 2, grid.columns / 2));
+  return networks_->axes_table(positions, positions, positions);
+}
+
+at::Tensor Transformer::modulations(const at::Tensor& timesteps) const {
   const Networks& n = *networks_;
   const at::Tensor features = timestep_features(timesteps, kTimeFeatures).to(n.options.dtype());
   const at::Tensor temb = (*n.time2)(at::silu((*n.time1)(features)));
   const at::Tensor active = at::silu(temb);
-  std::vector<StepModulation> out(static_cast<size_t>(timesteps.size(0)));
-  auto spread = [&](const at::Tensor& all, auto place) {
-    for (size_t s = 0; s < out.size(); ++s) place(out[s], all.select(0, static_cast<int64_t>(s)));
+  at::Tensor out = at::empty({timesteps.size(0), modulation_width()}, temb.options());
+  out.narrow(1, 0, n.sizes.width).copy_(temb);
+  int64_t at = n.sizes.width;
+  runtime::SharedActivation shared;
+  const auto put = [&](const Linear& layer) {
+    at::Tensor columns = out.narrow(1, at, layer.out());
+    layer.into(active, columns, shared);
+    at += layer.out();
   };
-  spread(temb, [](StepModulation& step, at::Tensor row) { step.temb = std::move(row); });
   for (const Block& block : n.blocks) {
-    spread((*block.img.modulation)(active),
-           [](StepModulation& step, at::Tensor row) { step.img.push_back(std::move(row)); });
-    spread((*block.txt.modulation)(active),
-           [](StepModulation& step, at::Tensor row) { step.txt.push_back(std::move(row)); });
+    put(*block.img.modulation);
+    put(*block.txt.modulation);
   }
-  spread((*n.norm_out)(active),
-         [](StepModulation& step, at::Tensor row) { step.out = std::move(row); });
+  put(*n.norm_out);
   return out;
+}
+
+StepModulation Transformer::modulation_of(const at::Tensor& row) const {
+  const Networks& n = *networks_;
+  StepModulation step;
+  int64_t at = 0;
+  const auto take = [&](int64_t rows) {
+    const int64_t from = at;
+    at += rows * n.sizes.width;
+    return row.narrow(0, from, rows * n.sizes.width);
+  };
+  step.temb = take(1);
+  for (size_t b = 0; b < n.blocks.size(); ++b) {
+    step.img.push_back(take(6));
+    step.txt.push_back(take(6));
+  }
+  step.out = take(2);
+  return step;
 }
 
 bool Transformer::modulation_rows_are_independent() const {
@@ -314,10 +333,13 @@ bool Transformer::modulation_rows_are_independent() const {
   return independent;
 }
 
-int64_t Transformer::modulation_nbytes() const {
+int64_t Transformer::modulation_width() const {
   const Networks& n = *networks_;
-  return (12 * static_cast<int64_t>(n.blocks.size()) + 3) * n.sizes.width *
-         static_cast<int64_t>(n.options.dtype().itemsize());
+  return (12 * static_cast<int64_t>(n.blocks.size()) + 3) * n.sizes.width;
+}
+
+int64_t Transformer::modulation_nbytes() const {
+  return modulation_width() * static_cast<int64_t>(networks_->options.dtype().itemsize());
 }
 
 void Transformer::Networks::attend(const Block& block, const at::Tensor& img_x,

@@ -31,7 +31,7 @@ struct TextInput {
   int64_t tokens = 0;  // L
 };
 
-/// What a step's timestep gives every block: rows of `modulation`.
+/// What a step's timestep gives every block.
 struct StepModulation {
   at::Tensor temb;                   // [width], before SiLU
   std::vector<at::Tensor> img, txt;  // [6·width] a block
@@ -50,14 +50,19 @@ class Transformer {
 
   /// Rows and columns count from -(n - n/2) to n/2 - 1, the frame is 0.
   ImageGrid make_grid(int64_t rows, int64_t columns) const;
-  /// Embeddings [L, text width] of one prompt, repeated for `batch` pictures.
-  TextInput prepare_text(const at::Tensor& embeddings, int64_t batch, const ImageGrid& grid,
-                         const Probe& probe = {}) const;
+  /// Embeddings [L, text width] of one prompt, repeated for `batch` pictures: TextInput::rows.
+  at::Tensor text_rows(const at::Tensor& embeddings, int64_t batch, const Probe& probe = {}) const;
+  /// Positions of a text of `tokens` beside that picture.
+  RotaryTable text_rotary(int64_t tokens, const ImageGrid& grid) const;
 
-  /// Of float32 timesteps [n] (divided by 1000). Several are computed together only where
-  /// modulation_rows_are_independent(). Bytes of one: modulation_nbytes().
-  std::vector<StepModulation> modulations(const at::Tensor& timesteps) const;
+  /// Of float32 timesteps [n] (divided by 1000), a row each: [n, modulation_width()]. Several are
+  /// computed together only where modulation_rows_are_independent(). Bytes of one:
+  /// modulation_nbytes().
+  at::Tensor modulations(const at::Tensor& timesteps) const;
+  /// Views of one such row.
+  StepModulation modulation_of(const at::Tensor& row) const;
   bool modulation_rows_are_independent() const;
+  int64_t modulation_width() const;
   int64_t modulation_nbytes() const;
 
   /// Velocities of the latents [batch·N, channels] under each text, each [batch·N, channels].

@@ -30,6 +30,8 @@ struct Figures {
   double first_step = 0;  // seconds from nothing loaded to the first step's end
   load::Report report;    // of the last load
   runtime::AttentionCalls attention;
+  uint64_t graph_nbytes = 0;  // device memory that recorded kernels keep
+  std::string not_recorded;   // why some aren't recorded
 };
 
 double median(std::vector<double> values) {
@@ -67,10 +69,11 @@ Result<double> step_flops(runtime::Pipeline& pipeline, const BenchOptions& o) {
   return flops / kSteps;
 }
 
-Result<Figures> measure(Engine& engine, const BenchOptions& o, runtime::Compute compute) {
+Result<Figures> measure(Engine& engine, const BenchOptions& o, runtime::Compute compute,
+                        bool graphs) {
   Figures out;
   ProgressLine progress;
-  const runtime::OpenOptions opening{compute, engine.config.load.threads};
+  const runtime::OpenOptions opening{compute, engine.config.load.threads, graphs};
   for (uint32_t round = 0; round < o.rounds; ++round) {
     LS_TRY(auto model, load_model(engine, progress, true));
     out.report = model->report();
@@ -89,6 +92,8 @@ Result<Figures> measure(Engine& engine, const BenchOptions& o, runtime::Compute 
     out.step_seconds.insert(out.step_seconds.end(), steps.begin() + (steps.size() > 1 ? 1 : 0),
                             steps.end());
     if (round + 1 < o.rounds) continue;
+    out.graph_nbytes = made.graph_nbytes;
+    out.not_recorded = made.not_recorded;
     out.device = gpu < 0 ? "cpu" : "cuda:" + std::to_string(gpu);
     LS_TRY(out.step_flops, step_flops(pipeline, o));
     out.attention = runtime::attention_calls();
@@ -125,10 +130,16 @@ std::string for_people(const Figures& f) {
   memory("host", f.report.measured_peak_host, f.report.predicted_peak_host, "peak as planned");
   memory(f.device.c_str(), f.report.measured_peak_device, f.report.predicted_peak_device,
          "peak as planned");
-  return table.text() + fmt::format(
-                            "\n{}: loaded in {:.3f} s, first step after {:.3f} s; attention: {} "
-                            "calls by cuDNN, {} by LibTorch's choice\n",
-                            f.device, load, f.first_step, f.attention.cudnn, f.attention.torch);
+  std::string out =
+      table.text() + fmt::format(
+                         "\n{}: loaded in {:.3f} s, first step after {:.3f} s; attention: {} "
+                         "calls by cuDNN, {} by LibTorch's choice\n",
+                         f.device, load, f.first_step, f.attention.cudnn, f.attention.torch);
+  if (f.graph_nbytes != 0) {
+    out += fmt::format("recorded kernels keep {} beside that\n", human_nbytes(f.graph_nbytes));
+  }
+  if (!f.not_recorded.empty()) out += f.not_recorded + "\n";
+  return out;
 }
 
 Node to_node(const Figures& f) {
@@ -152,10 +163,12 @@ Node to_node(const Figures& f) {
                               {"first_after_seconds", number(f.first_step)}})},
        {"attention", Node::of_map({{"cudnn_calls", bytes(f.attention.cudnn)},
                                    {"libtorch_calls", bytes(f.attention.torch)}})},
+       {"not_recorded", Node::of_text(f.not_recorded)},
        {"memory", Node::of_map({{"host_peak_nbytes", bytes(f.report.measured_peak_host)},
                                 {"host_planned_nbytes", bytes(f.report.predicted_peak_host)},
                                 {"device_peak_nbytes", bytes(f.report.measured_peak_device)},
                                 {"device_planned_nbytes", bytes(f.report.predicted_peak_device)},
+                                {"graph_nbytes", bytes(f.graph_nbytes)},
                                 {"resident_peak_nbytes", bytes(f.report.resident_peak_nbytes)}})}});
 }
 
@@ -173,8 +186,9 @@ Result<int> run(const BenchOptions& options) {
         Code::invalid_argument, "invalid value", "--rounds", "found 0, expected 1 or more", "", {}};
   }
   LS_TRY(const runtime::Compute compute, compute_of(options.common));
+  LS_TRY(const bool graphs, graphs_of(options.common));
   LS_TRY(Engine engine, open_engine(options.common));
-  LS_TRY(const Figures figures, measure(engine, options, compute));
+  LS_TRY(const Figures figures, measure(engine, options, compute, graphs));
   const std::string json = to_node(figures).to_json(2) + "\n";
   if (file) LS_CHECK(file->write(json));
   LS_CHECK(print(options.json ? json : for_people(figures)));

@@ -43,8 +43,9 @@ Result<compare::Outcome> compare_models(const CompareOptions& options,
     return load_model(engine, progress);
   };
   LS_TRY(const auto compute, compute_of(options.common));
+  LS_TRY(const bool graphs, graphs_of(options.common));
   compare::ModelControl control;
-  control.open = {compute, options.common.threads.value_or(0)};
+  control.open = {compute, options.common.threads.value_or(0), graphs};
   control.cancel = &interrupt_token();
   control.progress = progress.sink();
   return compare::compare_models(request, open, control);

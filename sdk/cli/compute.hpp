@@ -1,4 +1,4 @@
-// --compute: the dtype that networks compute in.
+// --compute and --graphs: how networks are run.
 #pragma once
 
 #include <loadstone/runtime.hpp>
@@ -19,6 +19,19 @@ inline Result<runtime::Compute> compute_of(const CommonOptions& common) {
                "--compute",
                "found " + loadstone::quoted(*common.compute) + ", expected f32 or bf16",
                near_name(*common.compute, names),
+               {}};
+}
+
+/// Errors: invalid_argument.
+inline Result<bool> graphs_of(const CommonOptions& common) {
+  if (!common.graphs || *common.graphs == "on") return true;
+  if (*common.graphs == "off") return false;
+  const std::vector<std::string> names{"on", "off"};
+  return Error{Code::invalid_argument,
+               "invalid value",
+               "--graphs",
+               "found " + loadstone::quoted(*common.graphs) + ", expected on or off",
+               near_name(*common.graphs, names),
                {}};
 }
 

@@ -61,11 +61,12 @@ Result<int> run(const GenerateOptions& options) {
   interrupt_token();  // from here on, SIGINT cancels
   LS_CHECK(check_outputs(options));
   LS_TRY(const runtime::Compute compute, compute_of(options.common));
+  LS_TRY(const bool graphs, graphs_of(options.common));
   LS_TRY(Engine engine, open_engine(options.common));
   ProgressLine progress;
   LS_TRY(auto model, load_model(engine, progress));
   LS_TRY(runtime::Pipeline pipeline,
-         runtime::Pipeline::open(std::move(model), {compute, engine.config.load.threads}));
+         runtime::Pipeline::open(std::move(model), {compute, engine.config.load.threads, graphs}));
   LS_TRY(const runtime::Generated made,
          pipeline.generate(options_of(options), {&interrupt_token(), progress.sink(), {}}));
   progress.clear();
@@ -75,6 +76,7 @@ Result<int> run(const GenerateOptions& options) {
                     "is not used",
                     options.true_cfg_scale));
   }
+  if (!made.not_recorded.empty()) print_note(made.not_recorded);
   print_timings(made);
   LS_CHECK(print(for_people(made)));
   return kFine;

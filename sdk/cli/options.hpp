@@ -19,6 +19,7 @@ struct CommonOptions {
   std::optional<std::string> dtype;
   std::optional<uint32_t> threads;
   std::optional<std::string> compute;  // of commands that draw: f32 or bf16
+  std::optional<std::string> graphs;   // of commands that draw: on or off
 };
 
 struct InspectOptions {

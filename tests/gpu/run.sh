@@ -86,16 +86,27 @@ if has emoji; then
   done
 fi
 
-# Warm runs of the small model, as `compare` times them: launches decide at this size.
+# Warm runs of the small model, as `compare` times them: launches decide at this size. The latents of
+# every step are the same, bit for bit, with recorded kernels and without.
 if has warm; then
   for dtype in f32 bf16; do
-    "$loadstone" compare --model $model --candidate-model $model --device cuda:0 --compute $dtype --width 128 --height 128 \
-      --num-inference-steps 20 --negative-prompt " " --seed 0 --warmup-runs 2 --measure-runs 5 \
-      --output-json "$work/warm.json" >"$work/log" 2>&1 || { failed=3; tail -3 "$work/log"; }
-    say "warm emoji $dtype" "$(python3 -c '
+    for graphs in off on; do
+      "$loadstone" compare --model $model --candidate-model $model --device cuda:0 \
+        --compute $dtype --graphs $graphs --width 128 --height 128 --num-inference-steps 20 \
+        --negative-prompt " " --seed 0 --warmup-runs 3 --measure-runs 7 \
+        --output-json "$work/warm.json" >"$work/log" 2>&1 || { failed=3; tail -3 "$work/log"; }
+      say "warm emoji $dtype, graphs $graphs" "$(python3 -c '
 import json, sys
 found = json.load(open(sys.argv[1]))
 print("%.3f s" % found["candidate_generation"]["avg_generation_time_s"])' "$work/warm.json" 2>&1 | tail -1)"
+      "$loadstone" generate $model --device cuda:0 --compute $dtype --graphs $graphs \
+        --prompt "a cat" --negative-prompt " " --seed 1 --num-inference-steps 8 --height 128 \
+        --width 128 --output "$work/$graphs.png" --trace "$work/$graphs.safetensors" \
+        >"$work/log" 2>&1 || { failed=3; tail -3 "$work/log"; }
+      grep -E 'denoise|not recorded' "$work/log"
+    done
+    same=$(cmp "$work/on.safetensors" "$work/off.safetensors" 2>&1) && same=equal || failed=3
+    say "  trace with and without graphs" "$same"
   done
 fi
 

@@ -25,6 +25,9 @@ enum class Compute : uint8_t { f32, bf16 };
 struct OpenOptions {
   Compute compute = Compute::f32;
   unsigned threads = 0;  // of LibTorch, process-wide; 0: usable_threads()
+  /// On a GPU: kernels that are launched again and again are recorded once for each shape and
+  /// replayed. The pictures are the same.
+  bool graphs = true;
 };
 
 /// One call of a linear layer: x [rows, in] and y [rows, out], float32, valid during the call.
@@ -65,7 +68,9 @@ struct Timings {
 
 struct Generated {
   std::vector<Picture> pictures;
-  bool guided = false;  // whether the negative prompt was used
+  bool guided = false;        // whether the negative prompt was used
+  uint64_t graph_nbytes = 0;  // device memory that recorded kernels keep, 0 where none are
+  std::string not_recorded;   // why some kernels weren't, though they might have been
   Timings timings;
   uint64_t resident_peak_nbytes = 0;  // of the process, since it started
   std::vector<std::string> files;     // what was written
