@@ -6,6 +6,7 @@
 
 #include "common/cpu.hpp"
 #include "common/layer/declared.hpp"
+#include "common/mx/autoround.hpp"
 #include "common/mx/method.hpp"
 
 namespace loadstone::mxfp4 {
@@ -68,6 +69,8 @@ constexpr ls_field kSingleFields[] = {
                "every serialized layer must have a mul_scale", "false"),
     kFallbackLayers,
     kFallbackSteps,
+    common::mx::kWeightBits,
+    common::mx::kActivationBits,
 };
 
 enum Claim : uint64_t { kNative, kAutoRound };
@@ -97,6 +100,7 @@ struct Mxfp4 : common::mx::Method {
     }
     out.ignored_layers = values.texts("ignored_layers");
     read_fallback(values, out);
+    common::mx::configure_bits(values, out);
     return out;
   }
 
@@ -105,7 +109,7 @@ struct Mxfp4 : common::mx::Method {
       return common::read_declared(node, kSingleFields, "is_checkpoint_mxfp4_serialized", out);
     }
     out.boolean("is_checkpoint_mxfp4_serialized", true);
-    common::read_autoround_scopes(node, out);
+    common::mx::read_autoround(node, out);
   }
 
   static std::string declaration(const Config& config) {

@@ -5,6 +5,7 @@
 
 #include "common/cpu.hpp"
 #include "common/layer/declared.hpp"
+#include "common/mx/autoround.hpp"
 #include "common/mx/method.hpp"
 
 namespace loadstone::mxfp8 {
@@ -18,6 +19,8 @@ constexpr ls_field kAllFields[] = {
                "the checkpoint holds mxfp8 weights; layers it holds otherwise are kept", "false"),
     sdk::choice_field("scale_rule", "ocp cuts the largest values, rceil never does", "\"ocp\"",
                       kRules),
+    common::mx::kWeightBits,
+    common::mx::kActivationBits,
 };
 
 enum Claim : uint64_t { kNative, kAutoRound };
@@ -39,6 +42,7 @@ struct Mxfp8 : common::mx::Method {
     out.rule = values.text("scale_rule") == "rceil" ? common::MxRule::rceil : common::MxRule::ocp;
     out.serialized = values.boolean("is_checkpoint_mxfp8_serialized");
     out.ignored_layers = values.texts("ignored_layers");
+    common::mx::configure_bits(values, out);
     return out;
   }
 
@@ -47,7 +51,7 @@ struct Mxfp8 : common::mx::Method {
       return common::read_declared(node, kAllFields, "is_checkpoint_mxfp8_serialized", out);
     }
     out.boolean("is_checkpoint_mxfp8_serialized", true);
-    common::read_autoround_scopes(node, out);
+    common::mx::read_autoround(node, out);
   }
 
   static std::string declaration(const Config& config) {

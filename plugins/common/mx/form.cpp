@@ -236,7 +236,7 @@ class Finder {
       return std::find(config_.w4a8_layers.begin(), config_.w4a8_layers.end(), name) !=
              config_.w4a8_layers.end();
     };
-    if (listed(layer_.path())) return true;
+    if (config_.w4a8 || listed(layer_.path())) return true;
     return std::all_of(form_.parts.begin(), form_.parts.end(),
                        [&](const PartForm& part) { return listed(part.part.path()); });
   }

@@ -43,6 +43,7 @@ struct Config {
   bool weights_only = false;          // serialized weights under activations that stay as they are
   const char* codes_name = "weight";  // under which packed codes are saved
   bool require_mul_scale = false;
+  bool w4a8 = false;                     // e2m1 weights under e4m3 activations, all layers
   int64_t leading_blocks = 0;            // kept, when quantized here
   std::vector<std::string> w4a8_layers;  // sorted
   std::vector<int64_t> w4a8_steps;       // sorted

@@ -1,10 +1,7 @@
 #include "common/scaled/form.hpp"
 
 #include <algorithm>
-#include <cstring>
 
-#include "common/numerics/floats.hpp"
-#include "common/product/int8_product.hpp"
 #include "common/product/rows.hpp"
 #include "common/scaled/words.hpp"
 
@@ -47,7 +44,11 @@ class Finder {
       no("an embedding has no activation for \"" + std::string(form_.spec.names[kPre]) + "\"");
       return std::nullopt;
     }
-    if (!fits_input() || !same_dtypes()) return std::nullopt;
+    if (std::string why = why_unfit(form_); !why.empty()) {
+      no(std::move(why));
+      return std::nullopt;
+    }
+    if (!same_dtypes()) return std::nullopt;
     return std::move(form_);
   }
 
@@ -318,40 +319,6 @@ class Finder {
                " for a weight of " + dims(part.weight));
   }
 
-  bool fits_input() {
-    const Spec& spec = form_.spec;
-    if (spec.codes == Codes::e2m1 && form_.scale_width % 16 != 0) {
-      return no("found groups of " + std::to_string(form_.scale_width) +
-                " columns, expected a multiple of 16");
-    }
-    if (spec.codes == Codes::e2m1 && form_.k % 16 != 0) {
-      return no("found K = " + std::to_string(form_.k) + ", expected a multiple of 16");
-    }
-    if (form_.decodes || spec.input == Input::none) return true;
-    if (spec.input == Input::fp8_group && form_.k % spec.block_columns != 0) {
-      return no("found K = " + std::to_string(form_.k) + ", expected a multiple of " +
-                std::to_string(spec.block_columns));
-    }
-    if (form_.has(kOrder)) {
-      return no("columns have groups of their own (\"" + std::string(spec.names[kOrder]) +
-                "\"), which a product of quantized activations doesn't have");
-    }
-    if (spec.codes != Codes::e2m1 && form_.scale_columns > 1 && form_.scale_width % 32 != 0) {
-      return no("found groups of " + std::to_string(form_.scale_width) +
-                " columns, expected a multiple of 32");
-    }
-    if (form_.has_zeros() && form_.tensor(0, kZero).is_float()) {
-      return no("found zero points beside quantized activations, expected whole numbers as I8");
-    }
-    const bool exact =
-        spec.codes == Codes::int8 || (spec.codes == Codes::int4 && is_integer(spec.input));
-    if (exact && form_.k > Int8Product::kMaxColumns) {
-      return no("found K = " + std::to_string(form_.k) + ", expected at most " +
-                std::to_string(Int8Product::kMaxColumns) + " (exact int32 sums)");
-    }
-    return true;
-  }
-
   bool same_dtypes() {
     const PartForm& first = form_.parts[0];
     for (const PartForm& part : form_.parts) {
@@ -380,30 +347,6 @@ uint32_t Form::stored_index(Which which) const {
 
 std::optional<Form> find_form(const Spec& spec, const Layer& layer, NoForm& instead) {
   return Finder(spec, layer, instead).run();
-}
-
-bool agree_on_input(const Form& form, sdk::Plan& out, NoForm& instead) {
-  if (form.decodes || form.parts.size() == form.groups) return true;
-  bool all_there = true;
-  for (const Which which : {kInput, kInputOffset, kPre, kOrder}) {
-    for (size_t i = 0; i < form.parts.size() && form.has(which); ++i) {
-      all_there = out.needs_value(form.tensor(i, which)) && all_there;
-    }
-  }
-  if (!all_there) return true;  // the host asks again
-  for (const Which which : {kInput, kInputOffset, kPre, kOrder}) {
-    if (!form.has(which)) continue;
-    std::vector<const Tensor*> first(form.groups, nullptr);
-    for (size_t i = 0; i < form.parts.size(); ++i) {
-      const Tensor& own = form.tensor(i, which);
-      const Tensor*& leader = first[form.parts[i].part.group];
-      if (leader == nullptr) leader = &own;
-      if (std::memcmp(own.value, leader->value, own.nbytes) == 0) continue;
-      return instead.set(LS_VERDICT_SPLIT,
-                         std::string("parts have different \"") + form.spec.names[which] + "\"");
-    }
-  }
-  return true;
 }
 
 }  // namespace loadstone::common::scaled

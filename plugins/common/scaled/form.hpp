@@ -127,6 +127,9 @@ bool knows_width(const Spec& spec, const sdk::Layer& layer, sdk::Plan& out);
 /// missing, of a wrong shape or dtype.
 std::optional<Form> find_form(const Spec& spec, const sdk::Layer& layer, NoForm& instead);
 
+/// Why no product reads such codes, scales and groups beside its activations; "" where one does.
+std::string why_unfit(const Form& form);
+
 /// Parts of one group that have different input scales can't share an activation, nor parts of
 /// different column orders a layer: false with a split, once the values are there; asks `out` for
 /// them before.
