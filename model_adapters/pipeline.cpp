@@ -77,6 +77,13 @@ Result<Pipeline> Pipeline::open(std::shared_ptr<const load::LoadedModel> model,
                      options.compute == Compute::bf16 ? at::kBFloat16 : at::kFloat,
                      std::make_shared<RunState>()};
     state->source.state->recording = options.graphs;
+    if (const auto& planned = state->source.model->plan().attention) {
+      const plan::AttentionPlan* attention = &*planned;
+      state->source.state->attention = attention;
+      state->source.state->forms[attention] = [attention](const ls_step& step) {
+        return Result<uint64_t>(attention->quantizes_step(step.index) ? 1 : 0);
+      };
+    }
     LS_TRY(state->drawer, make(state->source));
     return Pipeline(std::move(state));
   });
@@ -90,6 +97,7 @@ Pipeline::~Pipeline() = default;
 Result<Generated> Pipeline::generate(const GenerateOptions& options, const RunControl& control) {
   RunState& state = *state_->source.state;
   state.cancel = control.cancel;
+  state.attention_calls = state.attention_quantized = 0;
   if (control.observe) {
     state.observer = [&](const std::string& component, const std::string& path, const at::Tensor& x,
                          const at::Tensor& y) {
@@ -103,6 +111,10 @@ Result<Generated> Pipeline::generate(const GenerateOptions& options, const RunCo
   state.observer = nullptr;
   state.cancel = nullptr;
   state.failure.reset();
+  if (out.ok()) {
+    out->attention_calls = state.attention_calls;
+    out->attention_quantized = state.attention_quantized;
+  }
   return out;
 }
 

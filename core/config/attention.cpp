@@ -59,6 +59,22 @@ Status read_text_selector(const Node& value, std::vector<uint64_t>& out) {
   }
 }
 
+const std::vector<std::string> kDtypes = {"fp8", "auto", "float"};
+
+void check_dtype(const std::string& name, const Node& value, Problems& problems) {
+  if (name == "fp8") return;
+  const std::string hint = nearest(name, kDtypes);
+  const bool of_vendor = name == "mxfp8" || name == "mxfp4";  // names that the reference knows
+  problems.add(Error{Code::unsupported,
+                     "attention quantization refused",
+                     value.mark().text(),
+                     "found " + quoted(name) +
+                         (of_vendor ? ", which only Ascend's library has" : "") +
+                         ", expected \"fp8\", \"auto\" or \"float\"",
+                     hint.empty() ? "" : quoted(hint),
+                     {}});
+}
+
 }  // namespace
 
 Result<std::optional<std::vector<uint64_t>>> parse_selector(const Node& value) {
@@ -98,14 +114,8 @@ Attention read_attention(const Node& map, Problems& problems) {
                      "found " + value.describe() + ", expected a dtype's name");
       } else if (text && *text != "auto" && *text != "float") {
         attention.kv_cache_dtype = *text;
-        problems.add(Error{Code::unsupported,
-                           "attention quantization refused",
-                           value.mark().text(),
-                           "found " + quoted(*text) +
-                               ", expected \"auto\" or \"float\": no plugin "
-                               "serves attention yet",
-                           "",
-                           {}});
+        attention.dtype_mark = value.mark();
+        check_dtype(*text, value, problems);
       }
     } else if (key == "skip_steps" || key == "skip_layers") {
       auto selector = parse_selector(value);
@@ -113,6 +123,7 @@ Attention read_attention(const Node& map, Problems& problems) {
         problems.add(std::move(selector).error());
       } else {
         (key == "skip_steps" ? attention.skip_steps : attention.skip_layers) = *selector;
+        if (key == "skip_layers") attention.layers_mark = value.mark();
       }
     } else {
       std::string hint = nearest(key, kKeys);

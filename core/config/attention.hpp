@@ -14,6 +14,7 @@ namespace loadstone::config {
 /// `attention:` of a file. Null selectors: none given; an empty one names nothing.
 struct Attention {
   std::string kv_cache_dtype;  // "" : native
+  Mark dtype_mark, layers_mark;
   std::optional<std::vector<uint64_t>> skip_steps, skip_layers;
 };
 
@@ -22,7 +23,7 @@ struct Attention {
 /// Errors: invalid_config; at most 100,000 indices.
 Result<std::optional<std::vector<uint64_t>>> parse_selector(const Node& value);
 
-/// Checks the section: keys, selectors, dtype ("auto" and "float" are native).
+/// Checks the section: keys, selectors, dtype ("auto" and "float" are native; "fp8").
 Attention read_attention(const Node& map, Problems& problems);
 
 }  // namespace loadstone::config

@@ -388,10 +388,9 @@ TEST(Pipeline, RefusesWithPlaceAndNearestName) {
       {"allow_unmatched: yes",
        "value of \"allow_unmatched\" rejected: c.yaml:1:18: found \"yes\", "
        "expected true or false"},
-      {"attention: {kv_cache_dtype: fp8, skip_steps: 0-2}",
-       "attention quantization refused: c.yaml:1:29: found \"fp8\", expected \"auto\" or "
-       "\"float\": "
-       "no plugin serves attention yet"},
+      {"attention: {kv_cache_dtype: int8, skip_steps: 0-2}",
+       "attention quantization refused: c.yaml:1:29: found \"int8\", expected \"fp8\", \"auto\" or "
+       "\"float\""},
       {"attention: {skip_steps: '1'}",
        "attention decides nothing: c.yaml:1:12: found steps or layers to skip without "
        "\"kv_cache_dtype\", expected both or none"},

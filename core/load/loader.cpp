@@ -58,6 +58,7 @@ Result<std::shared_ptr<const plan::Plan>> Loader::plan(const config::PipelineCon
   LS_TRY(graph::Graph graph, graph::build_graph(*checkpoint, places_.adapters_dir));
   LS_TRY(plan::Plan made, plan::make_plan(checkpoint, std::move(graph), config.quantization,
                                           registry_, target, options));
+  LS_CHECK(plan::plan_attention(config.attention, made));
   return std::make_shared<const plan::Plan>(std::move(made));
 }
 

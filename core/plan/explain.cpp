@@ -156,7 +156,7 @@ Node Plan::to_node() const {
   std::vector<Node> layer_nodes;
   layer_nodes.reserve(layers.size());
   for (const LayerPlan& layer : layers) layer_nodes.push_back(layer_node(*this, layer));
-  return Node::of_map({
+  std::vector<Node::Entry> out{
       {"model", Node::of_text(checkpoint->path)},
       {"family", Node::of_text(graph.family)},
       {"family_known", Node::of_bool(graph.family_known)},
@@ -172,7 +172,9 @@ Node Plan::to_node() const {
                               {"staging", integer(peaks.staging)}})},
       {"rules", texts(rules)},
       {"notes", texts(notes)},
-  });
+  };
+  if (attention) out.emplace_back("attention", attention->to_node(*this));
+  return Node::of_map(std::move(out));
 }
 
 }  // namespace loadstone::plan

@@ -18,6 +18,7 @@
 #include "config/quant_config.hpp"
 #include "formats/checkpoint.hpp"
 #include "graph/graph.hpp"
+#include "plan/attention.hpp"
 #include "plugin/registry.hpp"
 
 namespace loadstone::plan {
@@ -187,6 +188,7 @@ struct Plan {
   Peaks peaks;
   std::vector<std::string> rules;  // the compiled ordered list, for plan --rules
   std::vector<std::string> notes;
+  std::optional<AttentionPlan> attention;  // quantized attention, where it is asked for
 
   /// What `plan --format json` prints (design/COMMANDS: plan).
   Node to_node() const;

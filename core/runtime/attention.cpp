@@ -9,6 +9,8 @@
 #include <mutex>
 
 #include "device/cuda.hpp"
+#include "runtime/attention/fp8.hpp"
+#include "runtime/attention/on_host.hpp"
 #include "runtime/attention_calls.hpp"
 
 namespace loadstone::runtime {
@@ -43,7 +45,10 @@ bool takes_cudnn(const AttentionCall& call) {
 
 AttentionCalls attention_calls() { return {cudnn_calls, torch_calls}; }
 
+bool takes_fp8(int64_t dim) { return fp8_attention::takes_head(dim); }
+
 at::Tensor attention(const AttentionCall& call) {
+  if (call.fp8) return fp8_attention::on_host(call);
   at::Tensor out;
   if (takes_cudnn(call)) {
     ++cudnn_calls;

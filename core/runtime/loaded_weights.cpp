@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "base/text.hpp"
+#include "runtime/attention.hpp"
 #include "runtime/quantized.hpp"
 
 namespace loadstone::runtime {
@@ -116,6 +117,21 @@ at::Device LoadedWeights::device() const {
 
 const std::string& LoadedWeights::component_name() const {
   return model_->plan().graph.components[component_].name;
+}
+
+Result<bool> LoadedWeights::fp8_attention(const std::string& path, int64_t head_dim) const {
+  const auto& asked = model_->plan().attention;
+  if (!asked) return false;
+  const plan::AttentionSite* site = asked->site(component_, path);
+  if (site == nullptr) return missing(path, "attention");
+  if (!site->quantized || takes_fp8(head_dim)) return site->quantized;
+  return Error{
+      Code::unsupported,
+      "attention quantization refused",
+      asked->rule + " (" + component_name() + ": " + path + ")",
+      "found heads of " + std::to_string(head_dim) + ", expected a power of two from 16 to 128",
+      "",
+      {}};
 }
 
 std::vector<std::string> LoadedWeights::layer_paths() const {

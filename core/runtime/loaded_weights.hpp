@@ -33,6 +33,7 @@ class LoadedWeights final : public Weights {
   Result<std::unique_ptr<Linear>> linear(const std::string& path) override;
   Result<std::unique_ptr<Embedding>> embedding(const std::string& path) override;
   Result<at::Tensor> tensor(const std::string& name) override;
+  Result<bool> fp8_attention(const std::string& path, int64_t head_dim) const override;
 
   std::vector<std::string> layer_paths() const;
 

@@ -12,6 +12,7 @@
 
 #include "base/parallel.hpp"
 #include "base/result.hpp"
+#include "plan/attention.hpp"
 
 namespace loadstone::runtime {
 
@@ -29,10 +30,27 @@ struct RunState {
   /// What a layer computes may depend on the step: it says here, under its own address, a number
   /// that differs where its kernels do. Asked with the step that comes next.
   std::map<const void*, std::function<Result<uint64_t>(const ls_step& step)>> forms;
-  /// Whether kernels that are launched again and again may be recorded (runtime/replay.hpp), and why
-  /// some weren't.
+  /// Whether kernels that are launched again and again may be recorded (runtime/replay.hpp), and
+  /// why some weren't.
   bool recording = false;
   std::string not_recorded;
+
+  /// What the plan asks of attention; null: nothing. Lives in the model.
+  const plan::AttentionPlan* attention = nullptr;
+  /// Calls of attention that could run quantized, and those that did, of one run.
+  uint64_t attention_calls = 0, attention_quantized = 0;
+  /// Whether attention whose layer the plan wants quantized is so at this step.
+  bool runs_fp8_attention(bool wanted) const {
+    return wanted && attention != nullptr && attention->quantizes_step(step.index);
+  }
+  /// Counts a step's, of `passes` through the network: recorded kernels don't come by here.
+  void count_attention(uint64_t passes) {
+    if (attention == nullptr) return;
+    attention_calls += passes * attention->sites.size();
+    for (const plan::AttentionSite& site : attention->sites) {
+      attention_quantized += runs_fp8_attention(site.quantized) ? passes : 0;
+    }
+  }
 
   const CancelToken* cancel = nullptr;
 

@@ -22,6 +22,10 @@ bool is_count(const Node& node) {
 
 }  // namespace
 
+Result<bool> Weights::fp8_attention(const std::string& /*path*/, int64_t /*head_dim*/) const {
+  return false;
+}
+
 Result<std::unique_ptr<Linear>> Weights::fused(const std::string& path,
                                                std::span<const std::string> parts) {
   if (has_layer(path)) return linear(path);

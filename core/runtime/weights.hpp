@@ -37,6 +37,10 @@ class Weights {
   /// A whole tensor in dtype(). Errors: invalid_checkpoint when it is missing or quantized.
   virtual Result<at::Tensor> tensor(const std::string& name) = 0;
 
+  /// Whether the plan wants the attention at this path, with heads of that size, quantized at steps
+  /// that it doesn't skip. Errors: unsupported where the head can't be.
+  virtual Result<bool> fp8_attention(const std::string& path, int64_t head_dim) const;
+
   /// The fused layer where the graph has it, else its parts side by side.
   Result<std::unique_ptr<Linear>> fused(const std::string& path,
                                         std::span<const std::string> parts);

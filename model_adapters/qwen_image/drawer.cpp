@@ -257,6 +257,7 @@ Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tens
   for (size_t i = 0; i < steps; ++i) {
     source_.state->step = {sizeof(ls_step), static_cast<uint32_t>(i), static_cast<uint32_t>(steps),
                            0};
+    source_.state->count_attention(run.guided ? 2 : 1);
     LS_CHECK(denoiser.step(i));
     if (i == 0) record_velocities(run, denoiser);
     if (run.traced)

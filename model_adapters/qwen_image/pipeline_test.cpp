@@ -89,6 +89,53 @@ TEST_F(PipelineTest, ThreadsAndComputeTypeKeepThePicture) {
   EXPECT_GE(psnr(reference, draw(half, options).pictures[0]), 35);
 }
 
+/// The example with quantized attention; `more` are further entries of the section.
+Pipeline open_fp8_attention(const std::string& more) {
+  auto loaded = testing::open_configured("version: 1\nmodel: \"" + kModel +
+                                         "\"\nattention: {kv_cache_dtype: fp8" + more + "}\n");
+  EXPECT_TRUE(loaded.ok()) << loaded.error().text();
+  auto pipeline = Pipeline::open(*loaded, {.threads = 1});
+  EXPECT_TRUE(pipeline.ok()) << pipeline.error().text();
+  return std::move(pipeline).value();
+}
+
+TEST_F(PipelineTest, QuantizedAttentionSkipsStepsAndLayers) {
+  struct Skipped {
+    const char* entries;
+    uint64_t quantized;  // of 3 steps in 4 blocks
+  };
+  const Skipped cases[] = {{"", 12},
+                           {", skip_steps: 1", 8},
+                           {", skip_steps: '0-1,7'", 4},
+                           {", skip_layers: [3]", 9},
+                           {", skip_layers: 0-1, skip_steps: [0, 2]", 2},
+                           {", skip_layers: 0-3", 0},
+                           {", skip_steps: 0-2", 0}};
+  Pipeline plain = open();
+  const Generated native = draw(plain, small());
+  EXPECT_EQ(native.attention_calls, 0u);
+  std::set<std::string> pictures;
+  for (const Skipped& item : cases) {
+    Pipeline pipeline = open_fp8_attention(item.entries);
+    const Generated made = draw(pipeline, small());
+    EXPECT_EQ(made.attention_calls, 12u);
+    EXPECT_EQ(made.attention_quantized, item.quantized) << item.entries;
+    // What is skipped is untouched: all of it skipped, not a bit differs.
+    EXPECT_EQ(made.pictures[0].rgb == native.pictures[0].rgb, item.quantized == 0) << item.entries;
+    EXPECT_GE(psnr(made.pictures[0], native.pictures[0]), 25) << item.entries;
+    pictures.emplace(made.pictures[0].rgb.begin(), made.pictures[0].rgb.end());
+  }
+  EXPECT_EQ(pictures.size(), 6u);  // each choice its own picture, but for the two with none
+}
+
+TEST_F(PipelineTest, QuantizedAttentionIsPerPass) {
+  GenerateOptions options = small();
+  options.negative_prompt = "";
+  Pipeline pipeline = open_fp8_attention("");
+  EXPECT_EQ(draw(pipeline, options).attention_quantized, 24u);
+  EXPECT_EQ(draw(pipeline, small()).attention_quantized, 12u);  // counted anew
+}
+
 TEST_F(PipelineTest, GuidanceNeedsANegativePromptAndAScaleAboveOne) {
   Pipeline pipeline = open();
   GenerateOptions options = small();

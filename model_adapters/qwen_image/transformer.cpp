@@ -37,6 +37,7 @@ struct Stream {
 
 struct Block {
   Stream img, txt;
+  bool fp8_attention = false;  // at steps that aren't skipped
 };
 
 /// What modulates a norm: two vectors [width].
@@ -240,6 +241,7 @@ Result<Transformer> Transformer::open(runtime::Weights& weights) {
     Block block;
     LS_TRY(block.img, open_stream(weights, path, kImage, sizes));
     LS_TRY(block.txt, open_stream(weights, path, kText, sizes));
+    LS_TRY(block.fp8_attention, weights.fp8_attention(path + "attn", sizes.heads.dim));
     n->blocks.push_back(std::move(block));
   }
   return Transformer(std::move(n));
@@ -366,6 +368,7 @@ void Transformer::Networks::attend(const Block& block, const at::Tensor& img_x,
         .k = view_heads(placed, sizes.heads, sizes.heads.q, sizes.heads.q),
         .v = view_heads(placed, sizes.heads, 2 * sizes.heads.q, sizes.heads.q),
         .scale = 1.0 / std::sqrt(static_cast<double>(sizes.heads.dim)),
+        .fp8 = state->runs_fp8_attention(block.fp8_attention),
     });
     img.push_back(mixed.narrow(1, tokens - first, grid.tokens()).reshape({-1, sizes.width}));
     if (txt != nullptr) {

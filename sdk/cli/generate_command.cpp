@@ -77,6 +77,10 @@ Result<int> run(const GenerateOptions& options) {
                     options.true_cfg_scale));
   }
   if (!made.not_recorded.empty()) print_note(made.not_recorded);
+  if (made.attention_calls != 0) {
+    print_note(fmt::format("attention: quantized in {} of {} calls", made.attention_quantized,
+                           made.attention_calls));
+  }
   print_timings(made);
   LS_CHECK(print(for_people(made)));
   return kFine;

@@ -60,16 +60,16 @@ Result<std::string> outcome(const fs::path& dir, const Node& file, const Node& o
   LS_TRY(auto checkpoint, testing::write_model(dir, model, one.find("with")));
   LS_TRY(graph::Graph graph, testing::graph_of(*checkpoint, model));
   LS_TRY(config::Schemas schemas, registry.schemas());
-  config::QuantConfig quantization;
+  config::PipelineConfig asked;
   if (const Node* text = one.find("config")) {
     LS_TRY(Node root, config::parse_yaml(text->text(), "c.yaml"));
-    LS_TRY(config::PipelineConfig made, config::build_pipeline_config(root, schemas));
-    quantization = made.quantization;
+    LS_TRY(asked, config::build_pipeline_config(root, schemas));
   }
   const Node* on = one.find("target");
   LS_TRY(Target target, parse_target(on ? on->text() : "cpu"));
-  LS_TRY(Plan plan, make_plan(checkpoint, std::move(graph), quantization, registry, target,
+  LS_TRY(Plan plan, make_plan(checkpoint, std::move(graph), asked.quantization, registry, target,
                               options_of(one.find("options"))));
+  LS_CHECK(plan_attention(asked.attention, plan));
   std::string out;
   for (const Node& what : one.find("show")->items()) out += testing::view(plan, what.text());
   return out;

@@ -92,6 +92,11 @@ std::string bytes_of(const plan::Plan& plan, const std::string& name) {
   return out + "\n";
 }
 
+std::string attention_of(const plan::Plan& plan) {
+  if (!plan.attention) return "none\n";
+  return plan.attention->text() + "\n" + plan.to_node().find("attention")->to_json() + "\n";
+}
+
 }  // namespace
 
 std::string view(const plan::Plan& plan, const std::string& what) {
@@ -103,6 +108,7 @@ std::string view(const plan::Plan& plan, const std::string& what) {
   if (what == "memory") return memory_of(plan);
   if (what == "notes") return lines(plan.notes);
   if (what == "rules") return lines(plan.rules);
+  if (what == "attention") return attention_of(plan);
   if (what.starts_with("layer ")) {
     const Node json = plan.to_node();
     for (const Node& layer : json.find("layers")->items()) {

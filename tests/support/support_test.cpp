@@ -287,7 +287,7 @@ TEST(Support, EachTargetPlansItsMethodsOrIsRefused) {
   }
 }
 
-TEST(Support, QuantizedAttentionIsRefused) {
+TEST(Support, QuantizedAttention) {
   const Node cases = read_yaml(kSource + "/tests/cases/support.yaml");
   const Node& says = *cases.find("attention");
   for (const std::string& dtype : names(*says.find("refused"))) {
@@ -299,6 +299,19 @@ TEST(Support, QuantizedAttentionIsRefused) {
   for (const std::string& dtype : names(*says.find("native"))) {
     const auto config = config_of("attention: {kv_cache_dtype: " + dtype + "}\n");
     EXPECT_TRUE(config.ok()) << config.error().text();
+  }
+  const auto header = qwen_image();
+  if (!header) GTEST_SKIP() << "no qwen_image under LOADSTONE_SHARED/models/headers";
+  const auto asked = config_of("attention: {kv_cache_dtype: fp8}\n");
+  ASSERT_TRUE(asked.ok()) << asked.error().text();
+  for (const auto& [name, text] : says.find("targets")->entries()) {
+    auto plan = plan_of(at_true_size(*header), "", *plan::parse_target(name));
+    ASSERT_TRUE(plan.ok()) << plan.error().text();
+    const Status planned = plan::plan_attention(asked->attention, *plan);
+    EXPECT_THAT(planned.ok() ? plan->attention->text() : planned.error().text(),
+                HasSubstr(text.text()));
+    if (!planned.ok()) continue;
+    EXPECT_EQ(plan->attention->sites.size(), 60u);
   }
 }
 

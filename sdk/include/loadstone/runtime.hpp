@@ -74,6 +74,8 @@ struct Generated {
   Timings timings;
   uint64_t resident_peak_nbytes = 0;  // of the process, since it started
   std::vector<std::string> files;     // what was written
+  // Where the configuration asks for quantized attention: calls that it could be, and was.
+  uint64_t attention_calls = 0, attention_quantized = 0;
 };
 
 /// A model ready to draw. One call at a time.
