@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "common/int_packs/kernels.hpp"
 
@@ -162,9 +163,66 @@ LS_TARGET void gptq_tiles(const Matrix& m, uint64_t n, const float* x, float* y)
   for (int tile = 0; tile < kTiles; ++tile) _mm512_storeu_ps(y + 16 * tile, total[tile]);
 }
 
+// Columns in no order (g_idx), or in groups that aren't whole 32s: each group's sum lies in memory,
+// where the next of its columns finds it.
+
+/// Whole cache lines for `floats` floats; one thread's, grown once.
+float* lines_of(uint64_t floats) {
+  static thread_local std::vector<float> room;
+  if (room.size() < floats + 16) room.resize(floats + 16);
+  const auto at = reinterpret_cast<uintptr_t>(room.data());
+  return room.data() + (64 - at % 64) % 64 / sizeof(float);
+}
+
+/// Rows [n, n+16·kTiles).
+template <uint32_t kBits, int kTiles>
+LS_TARGET void gptq_scattered(const Matrix& m, uint64_t n, const float* x, float* y) {
+  constexpr uint64_t kRows = 16 * kTiles;
+  float* sums = lines_of(2 * m.groups * kRows);
+  float* zeros = sums + m.groups * kRows;
+  std::memset(sums, 0, m.groups * kRows * sizeof(float));
+  for (uint64_t group = 0; group < m.groups; ++group) {
+    Zeros<kTiles> own;
+    gptq_zeros<kBits>(m, group, n, own);
+    for (int t = 0; t < kTiles; ++t) _mm512_store_ps(zeros + group * kRows + 16 * t, own.of[t]);
+  }
+  const __m512 levels = levels_of(kBits);
+  for (uint64_t k = 0; k < m.k; k += 32) {
+    uint64_t at[32];
+    for (uint64_t i = 0; i < 32; ++i) at[i] = m.group_of(k + i) * kRows;
+    const uint32_t* packed = m.qweight + k / 32 * kBits * m.n + n;
+    for (int t = 0; t < kTiles; ++t) {
+      __m512i words[kBits];
+      for (uint32_t w = 0; w < kBits; ++w) {
+        words[w] = _mm512_loadu_si512(packed + w * m.n + 16 * t);
+        ask_for(packed, (4 * kBits + w) * m.n + 16 * static_cast<uint64_t>(t));
+      }
+      unrolled(std::make_integer_sequence<uint32_t, 32>(), [&](uint32_t i) LS_LAMBDA {
+        const __m512 zero = _mm512_load_ps(zeros + at[i] + 16 * t);
+        const __m512 value = _mm512_sub_ps(look_up(gptq_column<kBits>(words, i), levels), zero);
+        float* sum = sums + at[i] + 16 * t;
+        _mm512_store_ps(sum, _mm512_fmadd_ps(value, _mm512_set1_ps(x[k + i]), _mm512_load_ps(sum)));
+      });
+    }
+  }
+  for (int t = 0; t < kTiles; ++t) {
+    __m512 total = _mm512_setzero_ps();
+    for (uint64_t group = 0; group < m.groups; ++group) {
+      const __m512 scale = sixteen_scales(m, group * m.n + n + 16 * static_cast<uint64_t>(t));
+      total = _mm512_fmadd_ps(scale, _mm512_load_ps(sums + group * kRows + 16 * t), total);
+    }
+    _mm512_storeu_ps(y + 16 * t, total);
+  }
+}
+
 template <uint32_t kBits>
 uint64_t gptq_rows(const Matrix& m, uint64_t begin, uint64_t count, const float* x, float* y) {
   uint64_t done = 0;
+  if (m.g_idx != nullptr || m.group_size % 32 != 0) {
+    for (; done + 64 <= count; done += 64) gptq_scattered<kBits, 4>(m, begin + done, x, y + done);
+    for (; done + 32 <= count; done += 32) gptq_scattered<kBits, 2>(m, begin + done, x, y + done);
+    return done;
+  }
   for (; done + 128 <= count; done += 128) gptq_tiles<kBits, 8>(m, begin + done, x, y + done);
   for (; done + 32 <= count; done += 32) gptq_tiles<kBits, 2>(m, begin + done, x, y + done);
   return done;
@@ -247,8 +305,10 @@ uint64_t awq_rows(const Matrix& m, uint64_t begin, uint64_t count, const float* 
 }  // namespace
 
 uint64_t multiply(const Matrix& m, uint64_t begin, uint64_t count, const float* x, float* y) {
-  if (m.g_idx != nullptr || m.group_size % 32 != 0) return 0;
-  if (m.packing == Packing::awq) return awq_rows(m, begin, count, x, y);
+  if (m.packing == Packing::awq) {
+    const bool whole = m.g_idx == nullptr && m.group_size % 32 == 0;
+    return whole ? awq_rows(m, begin, count, x, y) : 0;
+  }
   if (begin % 16 != 0) return 0;
   switch (m.bits) {
     case 2:

@@ -147,10 +147,12 @@ TEST(IntPacks, MultiplyOfManyRowsStaysWithinTheFloat32Bound) {
       if (packing == Packing::awq && bits != 4) continue;
       for (const uint64_t n : {128u, 416u}) {  // whole tiles; and what is left of them
         for (const bool one_zero : {false, true}) {
-          SCOPED_TRACE(std::to_string(bits) + " bits, " + std::to_string(n) + " rows");
-          Made made(packing, bits, n, 160, 64, LS_DTYPE_BF16, false);
-          if (one_zero) std::fill(made.qzeros.begin(), made.qzeros.end(), 0xffffffffu);
-          expect_products_within_the_bound(made.matrix);
+          for (const bool shuffled : {false, true}) {
+            SCOPED_TRACE(std::to_string(bits) + " bits, " + std::to_string(n) + " rows");
+            Made made(packing, bits, n, 160, 64, LS_DTYPE_BF16, shuffled);
+            if (one_zero) std::fill(made.qzeros.begin(), made.qzeros.end(), 0xffffffffu);
+            expect_products_within_the_bound(made.matrix);
+          }
         }
       }
     }

@@ -12,8 +12,8 @@ void multiply(const Matrix& matrix, uint64_t begin, uint64_t count, const float*
 
 namespace loadstone::int_packs::avx512 {
 
-/// The first rows of the range, as far as this level has a product of its own (codes of at most
-/// four bits in groups of whole 32s): how many they are, maybe none.
+/// The first rows of the range, as far as this level has a product of its own (gptq of at most four
+/// bits; awq in groups of whole 32s): how many they are, maybe none.
 uint64_t multiply(const Matrix& matrix, uint64_t begin, uint64_t count, const float* x, float* y);
 
 }  // namespace loadstone::int_packs::avx512
