@@ -94,6 +94,8 @@ class Artifact : public TempFolder {
   Dequantized dequantize();
   /// The same, and every expected tensor is there bit for bit; the outcome for more.
   Dequantized expect_values();
+  /// The same where other tensors are written too.
+  Dequantized expect_present();
   /// The error, or "none".
   std::string refusal();
 
