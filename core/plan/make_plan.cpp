@@ -30,8 +30,8 @@ std::vector<std::string> support_notes(const Plan& plan) {
     const Node* known = plan.graph.support.find(method);
     const std::string level = known != nullptr && known->is_text() ? known->text() : "";
     if (level == "validated" || level == "ci" || level == "checkpoint") continue;
-    out.push_back(method + " is not validated for " + plan.graph.variant +
-                  (level.empty() ? "" : ": support level " + quoted(level)));
+    out.push_back(method + (level == "no" ? " is unsupported for " : " is not validated for ") +
+                  plan.graph.variant + (level.empty() ? "" : ": support level " + quoted(level)));
   }
   return out;
 }

@@ -131,7 +131,6 @@ class Router {
       done = by_entry(layer, names, entry, serialized, out);
     }
     if (declared && serialized) {
-      if (done && !out.from_declaration) out.overrode.push_back(declared->where());
       if (!done) by_declaration(layer, names, *declared, out);
       done = true;
     }

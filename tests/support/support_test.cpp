@@ -151,13 +151,15 @@ class Cell {
     expect_kept(*plan);
     std::vector<std::string> remarks;
     for (const std::string& note : plan->notes) {
-      if (note.find("validated") != std::string::npos) remarks.push_back(note);
+      const bool said = note.find("validated") != std::string::npos;
+      if (said || note.find("unsupported") != std::string::npos) remarks.push_back(note);
     }
     if (level == "validated" || level == "ci" || level == "checkpoint") {
       EXPECT_THAT(remarks, IsEmpty());
     } else {
       const std::string tail = level == "-" ? "" : ": support level \"" + level + "\"";
-      EXPECT_THAT(remarks, ElementsAre(method + " is not validated for " + graph_.variant + tail));
+      const std::string word = level == "no" ? " is unsupported for " : " is not validated for ";
+      EXPECT_THAT(remarks, ElementsAre(method + word + graph_.variant + tail));
     }
   }
 
