@@ -45,7 +45,18 @@ Error refused(const config::Attention& asked, std::string found, std::string exp
 /// The kernel of a target, or why there is none.
 Result<std::string> kernel_on(const Target& target, const config::Attention& asked) {
   if (target.kind == LS_TARGET_CPU) return std::string("e4m3 operands, float32 sums");
-  return refused(asked, "for " + target.name, "cpu, the target that has a kernel for it");
+  constexpr uint32_t kHopper = 90;
+  if (target.kind != LS_TARGET_CUDA || target.sm != kHopper) {
+    return refused(asked, "for " + target.name,
+                   target.kind == LS_TARGET_CUDA && target.sm < 89
+                       ? "a target with fp8 units and a kernel: cpu or cuda:sm90"
+                       : "a target with a kernel: cpu or cuda:sm90");
+  }
+#ifdef LOADSTONE_CUDA
+  return std::string("wgmma e4m3, sums of 128 keys in float32");
+#else
+  return refused(asked, "for " + target.name, "a build with CUDA kernels");
+#endif
 }
 
 Error no_such_layer(const config::Attention& asked, uint64_t index,

@@ -10,6 +10,7 @@
 
 #include "device/cuda.hpp"
 #include "runtime/attention/fp8.hpp"
+#include "runtime/attention/on_cuda.hpp"
 #include "runtime/attention/on_host.hpp"
 #include "runtime/attention_calls.hpp"
 
@@ -48,7 +49,9 @@ AttentionCalls attention_calls() { return {cudnn_calls, torch_calls}; }
 bool takes_fp8(int64_t dim) { return fp8_attention::takes_head(dim); }
 
 at::Tensor attention(const AttentionCall& call) {
-  if (call.fp8) return fp8_attention::on_host(call);
+  if (call.fp8) {
+    return call.q.is_cpu() ? fp8_attention::on_host(call) : fp8_attention::on_cuda(call);
+  }
   at::Tensor out;
   if (takes_cudnn(call)) {
     ++cudnn_calls;

@@ -13,7 +13,7 @@ rm -rf "$out"
 mkdir -p "$out"/{bin,plugins,lib,references,share/loadstone}
 
 strip -o "$out/bin/loadstone" "$build/bin/loadstone"
-for program in "$build"/tests/{bare_loop,{device,fused,gpu,kernels,replay}_test,kernels_bench}; do
+for program in "$build"/tests/{bare_loop,{attention_gpu,device,fused,gpu,kernels,replay}_test,kernels_bench}; do
   if [ -x "$program" ]; then strip -o "$out/bin/$(basename "$program")" "$program"; fi
 done
 for plugin in "$build"/plugins/*.so; do
