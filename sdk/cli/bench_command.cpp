@@ -23,7 +23,8 @@ namespace {
 struct Figures {
   std::string device;
   std::vector<double> load_seconds, step_seconds;
-  uint64_t read_nbytes = 0;
+  std::vector<double> unquantized_seconds;  // of loads without quantization, if asked for
+  uint64_t read_nbytes = 0, unquantized_nbytes = 0;
   double read_ceiling = 0;  // bytes a second, plain reads of the same files
   runtime::Ceilings ceilings;
   double step_flops = 0;  // of the linear layers that a step calls
@@ -102,10 +103,24 @@ Result<Figures> measure(Engine& engine, const BenchOptions& o, runtime::Compute 
   return out;
 }
 
+/// The same model as it is stored, in the same process.
+Status measure_unquantized(const BenchOptions& o, Figures& out) {
+  LS_TRY(Engine engine, open_engine(o.common));
+  engine.config.quantization = {};
+  ProgressLine progress;
+  for (uint32_t round = 0; round < o.rounds; ++round) {
+    LS_TRY(const auto model, load_model(engine, progress));
+    out.unquantized_seconds.push_back(model->report().seconds);
+    out.unquantized_nbytes = model->report().read_nbytes;
+  }
+  return {};
+}
+
 std::string for_people(const Figures& f) {
   Table table(
       {{"what"}, {"here", Align::right}, {"at most", Align::right}, {"of it", Align::right}, {""}});
   const double load = median(f.load_seconds), step = median(f.step_seconds);
+  const double unquantized = median(f.unquantized_seconds);
   const double rate = static_cast<double>(f.read_nbytes) / load;
   const auto rate_text = [](double value) {
     return human_nbytes(static_cast<uint64_t>(value)) + "/s";
@@ -115,6 +130,10 @@ std::string for_people(const Figures& f) {
   if (f.ceilings.copied_nbytes > 0) {
     table.add({"", "", rate_text(f.ceilings.copied_nbytes), percent(rate, f.ceilings.copied_nbytes),
                "copies from pinned memory"});
+  }
+  if (unquantized > 0) {
+    const double plain = static_cast<double>(f.unquantized_nbytes) / unquantized;
+    table.add({"", "", rate_text(plain), percent(rate, plain), "loads without quantization"});
   }
   const double least = f.step_flops / f.ceilings.flops;
   table.add({"step", fmt::format("{:.2f} ms", step * 1e3), fmt::format("{:.2f} ms", least * 1e3),
@@ -146,13 +165,16 @@ Node to_node(const Figures& f) {
   const auto number = [](double value) { return Node::of_number(value); };
   const auto bytes = [](uint64_t value) { return Node::of_integer(static_cast<int64_t>(value)); };
   const double load = median(f.load_seconds);
-  std::vector<Node> loads, steps;
+  std::vector<Node> loads, steps, unquantized;
   for (const double value : f.load_seconds) loads.push_back(number(value));
   for (const double value : f.step_seconds) steps.push_back(number(value));
+  for (const double value : f.unquantized_seconds) unquantized.push_back(number(value));
   return Node::of_map(
       {{"device", Node::of_text(f.device)},
        {"load",
         Node::of_map({{"seconds", Node::of_list(std::move(loads))},
+                      {"unquantized_seconds", Node::of_list(std::move(unquantized))},
+                      {"unquantized_read_nbytes", bytes(f.unquantized_nbytes)},
                       {"read_nbytes", bytes(f.read_nbytes)},
                       {"nbytes_per_second", number(static_cast<double>(f.read_nbytes) / load)},
                       {"plain_reads_nbytes_per_second", number(f.read_ceiling)},
@@ -188,7 +210,8 @@ Result<int> run(const BenchOptions& options) {
   LS_TRY(const runtime::Compute compute, compute_of(options.common));
   LS_TRY(const bool graphs, graphs_of(options.common));
   LS_TRY(Engine engine, open_engine(options.common));
-  LS_TRY(const Figures figures, measure(engine, options, compute, graphs));
+  LS_TRY(Figures figures, measure(engine, options, compute, graphs));
+  if (options.unquantized) LS_CHECK(measure_unquantized(options, figures));
   const std::string json = to_node(figures).to_json(2) + "\n";
   if (file) LS_CHECK(file->write(json));
   LS_CHECK(print(options.json ? json : for_people(figures)));

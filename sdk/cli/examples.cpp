@@ -46,6 +46,8 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 12> kExample
      "      --true-cfg-scale 4 --output cat.png\n"},
     {"bench",
      "  loadstone bench examples/models/emoji --width 128 --height 128\n"
+     "  loadstone bench examples/models/emoji --quantization fp8 --unquantized --width 128 "
+     "--height 128\n"
      "  loadstone bench --config pipeline.yaml --compute bf16 --output figures.json\n"},
     {"compare",
      "  loadstone compare --model examples/models/emoji --candidate-quantization fp8 \\\n"

@@ -139,6 +139,7 @@ struct BenchOptions {
   std::optional<std::string> output;
   std::string prompt = "a cup of coffee on the table";
   uint32_t height = 1024, width = 1024, num_inference_steps = 4, rounds = 3;
+  bool unquantized = false;  // load without quantization too
 };
 
 using Invocation =

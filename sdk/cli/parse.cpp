@@ -244,6 +244,8 @@ void add_bench(Parser& p) {
   number("--width", o.width, "Pixels");
   number("--num-inference-steps", o.num_inference_steps, "Denoising steps a round");
   number("--rounds", o.rounds, "Times to load and draw");
+  sub->add_flag("--unquantized", o.unquantized,
+                "Also load without quantization, to compare the rates");
   sub->add_option("--output", o.output, "Write the figures as JSON")->type_name("FILE");
 }
 

@@ -18,9 +18,11 @@ def safetensors(files):
 
 def fastsafetensors(files):
     from fastsafetensors import SafeTensorsFileLoader, SingleGroup
-    loader = SafeTensorsFileLoader(SingleGroup(), torch.device("cuda:0"), nogds=True)
+    loader = SafeTensorsFileLoader(SingleGroup(), "cuda:0", nogds=True, disable_cache=False)
     loader.add_filenames({0: files})
-    loader.copy_files_to_device()
+    buffers = loader.copy_files_to_device()
+    torch.cuda.synchronize()
+    buffers.close()
     loader.close()
 
 
