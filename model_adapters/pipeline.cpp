@@ -73,8 +73,7 @@ Result<Pipeline> Pipeline::open(std::shared_ptr<const load::LoadedModel> model,
   return guarded([&]() -> Result<Pipeline> {
     LS_TRY(const MakeDrawer make, find_family(model->plan()));
     auto state = std::make_unique<State>();
-    state->source = {std::move(model),
-                     options.compute == Compute::bf16 ? at::kBFloat16 : at::kFloat,
+    state->source = {std::move(model), scalar_type_of(options.compute),
                      std::make_shared<RunState>()};
     state->source.state->recording = options.graphs;
     if (const auto& planned = state->source.model->plan().attention) {

@@ -37,7 +37,7 @@ Result<Ceilings> measure_ceilings(int32_t gpu, Compute compute) {
   if (gpu >= 0) LS_CHECK(set_up_cuda(gpu));
   const c10::Device device = gpu >= 0 ? c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(gpu))
                                       : c10::Device(c10::kCPU);
-  const at::ScalarType dtype = compute == Compute::bf16 ? at::kBFloat16 : at::kFloat;
+  const at::ScalarType dtype = scalar_type_of(compute);
   Ceilings out;
   try {
     const c10::InferenceMode inference;

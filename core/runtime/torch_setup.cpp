@@ -2,12 +2,14 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <torch/headeronly/version.h>
 
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <string>
 
 #include "base/parallel.hpp"
@@ -59,6 +61,27 @@ Status set_up_cuda(int32_t index) {
 void wait_for(c10::Device device) {
   if (device.is_cpu()) return;
   c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
+}
+
+uint64_t free_nbytes(c10::Device device) {
+  if (device.is_cpu()) return std::numeric_limits<uint64_t>::max();
+  c10::DeviceAllocator* allocator = c10::getDeviceAllocator(device.type());
+  const auto stats = allocator->getDeviceStats(device.index());
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  const int64_t unused =
+      stats.reserved_bytes.at(kAll).current - stats.allocated_bytes.at(kAll).current;
+  return allocator->getMemoryInfo(device.index()).first + static_cast<uint64_t>(unused);
+}
+
+c10::ScalarType scalar_type_of(Compute compute) {
+  switch (compute) {
+    case Compute::bf16:
+      return c10::kBFloat16;
+    case Compute::f16:
+      return c10::kHalf;
+    default:
+      return c10::kFloat;
+  }
 }
 
 Status set_up_torch(unsigned threads) {

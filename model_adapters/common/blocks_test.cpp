@@ -1,4 +1,4 @@
-// Shared blocks against the plain formulas, at widths that don't fill a vector, in both dtypes.
+// Shared blocks against the plain formulas, at widths that don't fill a vector, in each dtype.
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/arange.h>
@@ -31,9 +31,9 @@ using testing::relative_l2;
 
 struct Type {
   at::ScalarType type;
-  double bound;  // relative L2: float32 sums, or one rounding to bf16
+  double bound;  // relative L2: float32 sums, or one rounding to bf16 or float16
 };
-constexpr Type kTypes[] = {{at::kFloat, 1e-6}, {at::kBFloat16, 4e-3}};
+constexpr Type kTypes[] = {{at::kFloat, 1e-6}, {at::kBFloat16, 4e-3}, {at::kHalf, 5e-4}};
 constexpr int64_t kWidths[] = {1, 7, 16, 33, 256};
 
 TEST(Rows, NormsAndModulationEqualTheirFormulas) {

@@ -17,6 +17,8 @@ class FrameConv {
   at::Tensor halving(const at::Tensor& x) const;
   int64_t in() const { return weight_.size(1); }
   int64_t out() const { return weight_.size(0); }
+  /// Rows above and below that a row of the output is made of.
+  int64_t reach() const { return weight_.size(2) / 2; }
 
  private:
   at::Tensor weight_, bias_;
@@ -37,6 +39,9 @@ class ResidualBlock {
  public:
   static Result<ResidualBlock> open(runtime::Weights& weights, const std::string& path);
   at::Tensor operator()(const at::Tensor& x) const;
+  int64_t in() const { return conv1_.in(); }
+  int64_t out() const { return conv2_.out(); }
+  int64_t reach() const { return conv1_.reach() + conv2_.reach(); }
 
  private:
   ResidualBlock(ChannelNorm norm1, FrameConv conv1, ChannelNorm norm2, FrameConv conv2,

@@ -1,9 +1,12 @@
 #include "common/causal_vae.hpp"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/upsample_nearest2d.h>
 #include <ATen/ops/zeros.h>
+
+#include <algorithm>
 
 #include "base/text.hpp"
 #include "common/causal_blocks.hpp"
@@ -11,6 +14,10 @@
 namespace loadstone::networks {
 
 namespace {
+
+// Of each value of the widest activation, at the peak of a residual block on a GPU: the input, a
+// norm's two float32 passes and its result, and as much again for what a convolution lays out.
+constexpr uint64_t kLiveBytes = 24;
 
 std::string numbered(const std::string& path, size_t index) {
   return path + "." + std::to_string(index);
@@ -31,19 +38,51 @@ struct MidBlock {
   at::Tensor operator()(const at::Tensor& x) const { return second(attention(first(x))); }
 };
 
+/// Rows [begin, end) of a frame.
+struct RowRange {
+  int64_t begin = 0, end = 0;
+  /// `rows` more on both sides, as far as a frame of `height` goes.
+  RowRange widened(int64_t rows, int64_t height) const {
+    return {std::max<int64_t>(begin - rows, 0), std::min(end + rows, height)};
+  }
+};
+
+/// Rows `wanted` of a tensor that holds rows `held`.
+at::Tensor rows_of(const at::Tensor& x, const RowRange& held, const RowRange& wanted) {
+  return x.narrow(2, wanted.begin - held.begin, wanted.end - wanted.begin);
+}
+
 /// Residual blocks, then doubling (all stages but the last) through a convolution.
 struct UpStage {
   std::vector<ResidualBlock> blocks;
   std::optional<FrameConv> doubling;
 
-  /// Undefined when the run is stopped.
-  at::Tensor operator()(at::Tensor x, const runtime::RunState& state) const {
+  int64_t factor() const { return doubling ? 2 : 1; }
+  /// Rows behind the blocks that rows `wanted` of the output are made of.
+  RowRange behind_blocks(const RowRange& wanted, int64_t height) const {
+    if (!doubling) return wanted;
+    const RowRange wide = wanted.widened(doubling->reach(), 2 * height);
+    return {wide.begin / 2, (wide.end + 1) / 2};
+  }
+  /// Rows of an input of `height` rows that rows `wanted` of the output are made of.
+  RowRange needs(const RowRange& wanted, int64_t height) const {
+    int64_t reach = 0;
+    for (const ResidualBlock& block : blocks) reach += block.reach();
+    return behind_blocks(wanted, height).widened(reach, height);
+  }
+  /// Rows `wanted` of the output from rows `held` of an input of `height` rows, at least needs().
+  /// What convolutions' zeros at a strip's edges spoil is never among them.
+  at::Tensor strip(at::Tensor x, const RowRange& held, int64_t height, const RowRange& wanted,
+                   const runtime::RunState& state) const {
     for (const ResidualBlock& block : blocks) {
       if (state.stopped()) return {};
       x = block(x);
     }
+    const RowRange kept = behind_blocks(wanted, height);
+    x = rows_of(x, held, kept);
     if (!doubling) return x;
-    return (*doubling)(at::upsample_nearest2d(x, {x.size(2) * 2, x.size(3) * 2}));
+    x = (*doubling)(at::upsample_nearest2d(x, {x.size(2) * 2, x.size(3) * 2}));
+    return rows_of(x, {2 * kept.begin, 2 * kept.end}, wanted);
   }
 };
 
@@ -65,14 +104,39 @@ struct Decoder {
   ChannelNorm norm_out;
   FrameConv conv_out;
 
-  /// Undefined when the run is stopped.
-  at::Tensor operator()(const at::Tensor& latents, const runtime::RunState& state) const {
-    at::Tensor x = mid(conv_in(post_quant(latents)));
-    for (const UpStage& stage : stages) {
-      x = stage(x, state);
+  /// Undefined when the run is stopped. The attention of the middle block reads every pixel; what
+  /// follows it reads a few rows round each, and is computed `strip_rows` of the picture at a time.
+  at::Tensor operator()(const at::Tensor& latents, int64_t strip_rows,
+                        const runtime::RunState& state) const {
+    const at::Tensor middle = mid(conv_in(post_quant(latents)));
+    int64_t height = middle.size(2);
+    for (const UpStage& stage : stages) height *= stage.factor();
+    if (strip_rows >= height) return strip(middle, {0, height}, state);
+    std::vector<at::Tensor> strips;
+    for (int64_t row = 0; row < height; row += strip_rows) {
+      strips.push_back(strip(middle, {row, std::min(row + strip_rows, height)}, state));
+      if (!strips.back().defined()) return {};
+    }
+    return at::cat(strips, 2);
+  }
+
+ private:
+  at::Tensor strip(const at::Tensor& middle, const RowRange& wanted,
+                   const runtime::RunState& state) const {
+    // From the picture back to the middle block: what each stage has to hand on.
+    std::vector<int64_t> heights = {middle.size(2)};
+    for (const UpStage& stage : stages) heights.push_back(heights.back() * stage.factor());
+    std::vector<RowRange> ranges(stages.size() + 1);
+    ranges.back() = wanted.widened(conv_out.reach(), heights.back());
+    for (size_t s = stages.size(); s-- > 0;) {
+      ranges[s] = stages[s].needs(ranges[s + 1], heights[s]);
+    }
+    at::Tensor x = rows_of(middle, {0, heights[0]}, ranges[0]);
+    for (size_t s = 0; s < stages.size(); ++s) {
+      x = stages[s].strip(x, ranges[s], heights[s], ranges[s + 1], state);
       if (!x.defined()) return x;
     }
-    return conv_out(norm_out(x, true));
+    return rows_of(conv_out(norm_out(x, true)), ranges.back(), wanted);
   }
 };
 
@@ -208,12 +272,29 @@ CausalVae::CausalVae(CausalVae&&) noexcept = default;
 CausalVae& CausalVae::operator=(CausalVae&&) noexcept = default;
 CausalVae::~CausalVae() = default;
 
-at::Tensor CausalVae::decode(const at::Tensor& latents) const {
-  const at::Tensor pictures = (*networks_->decoder)(latents, *networks_->state);
+at::Tensor CausalVae::decode(const at::Tensor& latents, int64_t strip_rows) const {
+  const at::Tensor pictures = (*networks_->decoder)(
+      latents, strip_rows > 0 ? strip_rows : latents.size(2) * networks_->scale, *networks_->state);
   if (pictures.defined()) return at::clamp(pictures, -1.0, 1.0);
   return at::zeros(
       {latents.size(0), 3, latents.size(2) * networks_->scale, latents.size(3) * networks_->scale},
       latents.options());
+}
+
+uint64_t CausalVae::decode_nbytes(int64_t batch, int64_t height, int64_t width) const {
+  uint64_t most = 0;
+  int64_t scale = 1;
+  for (const UpStage& stage : networks_->decoder->stages) {
+    int64_t channels = 0;
+    for (const ResidualBlock& block : stage.blocks) {
+      channels = std::max({channels, block.in(), block.out()});
+    }
+    const auto pixels = static_cast<uint64_t>(batch * (height / networks_->scale * scale) *
+                                              (width / networks_->scale * scale));
+    most = std::max(most, pixels * static_cast<uint64_t>(channels));
+    scale *= stage.factor();
+  }
+  return most * kLiveBytes;
 }
 
 Encoded CausalVae::encode(const at::Tensor& pictures) const {

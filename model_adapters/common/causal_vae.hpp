@@ -30,8 +30,13 @@ class CausalVae {
   ~CausalVae();
 
   /// Latents [B, z, h, w] (not normalized) → pictures [B, 3, 8h, 8w] in -1..1; zeros when the run
-  /// is stopped.
-  at::Tensor decode(const at::Tensor& latents) const;
+  /// is stopped. With `strip_rows` the stages behind the middle block, whose reach is a few rows,
+  /// work on that many rows of the picture at a time, with what they reach: the same picture, in
+  /// less memory. 0: all rows at once.
+  at::Tensor decode(const at::Tensor& latents, int64_t strip_rows = 0) const;
+  /// Memory beside the weights that decoding `batch` such pictures, or strips of them, takes at
+  /// most.
+  uint64_t decode_nbytes(int64_t batch, int64_t height, int64_t width) const;
   /// Pictures [B, 3, H, W] in -1..1 → moments. Requires has_encoder().
   Encoded encode(const at::Tensor& pictures) const;
 

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -30,7 +31,8 @@ void rotate_halves(float* x, const float* cosine, const float* sine, int64_t hal
 inline const float* widened(const float* row, int64_t /*n*/, std::vector<float>& /*scratch*/) {
   return row;
 }
-inline const float* widened(const c10::BFloat16* row, int64_t n, std::vector<float>& scratch) {
+template <typename T>
+const float* widened(const T* row, int64_t n, std::vector<float>& scratch) {
   scratch.resize(static_cast<size_t>(n));
   std::copy(row, row + n, scratch.begin());
   return scratch.data();
@@ -55,13 +57,16 @@ class Target {
   std::vector<float> scratch_;
 };
 
-/// Calls body.operator()<T>() with the tensor's element type, float32 or bf16.
+/// Calls body.operator()<T>() with the tensor's element type: float32, bf16 or float16.
 template <typename Body>
 void with_type(const at::Tensor& tensor, Body body) {
-  if (tensor.scalar_type() == at::kFloat) {
-    body.template operator()<float>();
-  } else {
-    body.template operator()<c10::BFloat16>();
+  switch (tensor.scalar_type()) {
+    case at::kBFloat16:
+      return body.template operator()<c10::BFloat16>();
+    case at::kHalf:
+      return body.template operator()<c10::Half>();
+    default:
+      return body.template operator()<float>();
   }
 }
 

@@ -21,6 +21,7 @@
 #include "runtime/noise.hpp"
 #include "runtime/scheduler/flow_match_euler.hpp"
 #include "runtime/step_clock.hpp"
+#include "runtime/torch_setup.hpp"
 #include "runtime/trace.hpp"
 
 namespace loadstone::networks::qwen_image {
@@ -36,6 +37,9 @@ constexpr size_t kDenoisers = 4;                 // kept for the next run of the
 constexpr uint64_t kRecordedBytes = 2ull << 30;  // of device memory that kept ones may hold
 constexpr int64_t kRecordedTokens = 1 << 10;     // of a prompt
 constexpr int64_t kRecordedLatents = 16 << 10;   // values: a picture of 256x256 pixels
+constexpr uint64_t kNeverAsked = 256 << 20;      // memory that a decoder is taken to have
+constexpr int64_t kFewestRows = 64;              // of a strip of the picture
+constexpr int64_t kStripReach = 208;             // rows that a strip reads above and below it
 constexpr uint32_t kMaxEdge = 1 << 14;           // pixels
 
 class Clock {
@@ -100,7 +104,8 @@ class QwenImageDrawer final : public runtime::Drawer {
             [this](const at::Tensor& ids) { return text_.forward(ids); }, kRecordedTokens),
         decode_(
             vae_.device(), source_.state,
-            [this](const at::Tensor& latents) { return vae_.decode(latents); }, kRecordedLatents) {}
+            [this](const at::Tensor& latents) { return vae_.decode(latents, 0); },
+            kRecordedLatents) {}
 
   Result<Generated> generate(const GenerateOptions& options, const RunControl& control) override;
 
@@ -114,6 +119,7 @@ class QwenImageDrawer final : public runtime::Drawer {
                              const at::Tensor& initial, const scheduler::Schedule& schedule,
                              runtime::Timings& timings);
   void record_velocities(Run& run, const Denoiser& denoiser) const;
+  Result<at::Tensor> decode(const Run& run, const at::Tensor& input, std::string& why);
   Status write(Run& run, const at::Tensor& initial, Generated& out) const;
 
   runtime::DrawerSource source_;
@@ -274,6 +280,30 @@ Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tens
   return denoiser.latents().to(source_.dtype).view(packed);
 }
 
+/// As asked, or all rows at once where memory for that is free; else in strips, and `why`.
+Result<at::Tensor> QwenImageDrawer::decode(const Run& run, const at::Tensor& input,
+                                           std::string& why) {
+  const int64_t height = run.options.height, width = run.options.width;
+  int64_t rows = run.options.decode_rows;
+  const auto needs = [&](int64_t strip) {
+    return vae_.decode_nbytes(run.batch, std::min(height, strip + kStripReach), width);
+  };
+  if (rows == 0) rows = height;
+  if (run.options.decode_rows == 0 && needs(height) > kNeverAsked) {
+    const uint64_t free = runtime::free_nbytes(vae_.device());
+    while (rows > kFewestRows && needs(rows) > free) rows = (rows / 2 + 7) / 8 * 8;
+    if (rows < height) {
+      why = "decoded " + std::to_string(rows) + " rows at a time: found " +
+            std::to_string(free >> 20) + " MiB free on " + vae_.device().str() + ", all " +
+            std::to_string(height) + " rows need " + std::to_string(needs(height) >> 20) + " MiB";
+    }
+  }
+  if (rows >= height) return decode_(input);
+  at::Tensor pictures = vae_.decode(input, rows);
+  LS_CHECK(source_.state->take_failure());
+  return pictures;
+}
+
 Status QwenImageDrawer::write(Run& run, const at::Tensor& initial, Generated& out) const {
   LS_CHECK(runtime::write_pictures(run.pictures, out.pictures));
   out.files = run.pictures;
@@ -311,7 +341,7 @@ Result<Generated> QwenImageDrawer::generate(const GenerateOptions& options,
   const at::Tensor input = denormalize(
       unpack_latents(latents.to(vae_.device()), run.height, run.width), vae_.statistics());
   run.record("vae_input", input.unsqueeze(2));
-  LS_TRY(const at::Tensor pictures, decode_(input));
+  LS_TRY(const at::Tensor pictures, decode(run, input, out.decoding));
   out.pictures = to_frames(pictures);
   out.timings.decode = clock.lap();
   out.graph_nbytes = encode_.nbytes() + decode_.nbytes() + recorded_nbytes();

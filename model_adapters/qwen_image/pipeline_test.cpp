@@ -87,6 +87,21 @@ TEST_F(PipelineTest, ThreadsAndComputeTypeKeepThePicture) {
   EXPECT_GE(psnr(reference, draw(two, options).pictures[0]), 80);
   Pipeline half = open({.compute = Compute::bf16, .threads = 1});
   EXPECT_GE(psnr(reference, draw(half, options).pictures[0]), 35);
+  Pipeline finer = open({.compute = Compute::f16, .threads = 1});
+  EXPECT_GE(psnr(reference, draw(finer, options).pictures[0]), 50);
+}
+
+TEST_F(PipelineTest, StripsOfThePictureAreThePicture) {
+  Pipeline pipeline = open();
+  GenerateOptions options = small();
+  options.height = 128;
+  const Picture whole = draw(pipeline, options).pictures[0];
+  for (const uint32_t rows : {8u, 24u, 33u, 127u, 128u, 500u}) {
+    options.decode_rows = rows;
+    const Generated made = draw(pipeline, options);
+    EXPECT_GE(psnr(whole, made.pictures[0]), 80) << rows;
+    EXPECT_EQ(made.decoding, "");
+  }
 }
 
 /// The example with quantized attention; `more` are further entries of the section.

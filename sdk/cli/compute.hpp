@@ -11,13 +11,26 @@ namespace loadstone::cli {
 
 /// Errors: invalid_argument.
 inline Result<runtime::Compute> compute_of(const CommonOptions& common) {
-  if (!common.compute || *common.compute == "f32") return runtime::Compute::f32;
-  if (*common.compute == "bf16") return runtime::Compute::bf16;
-  const std::vector<std::string> names{"f32", "bf16"};
+  using runtime::Compute;
+  struct Spelling {
+    const char* name;
+    Compute compute;
+  };
+  constexpr Spelling kSpellings[] = {{"f32", Compute::f32},
+                                     {"fp32", Compute::f32},
+                                     {"bf16", Compute::bf16},
+                                     {"f16", Compute::f16},
+                                     {"fp16", Compute::f16}};
+  if (!common.compute) return Compute::f32;
+  std::vector<std::string> names;
+  for (const Spelling& spelling : kSpellings) {
+    if (*common.compute == spelling.name) return spelling.compute;
+    names.emplace_back(spelling.name);
+  }
   return Error{Code::invalid_argument,
                "invalid value",
                "--compute",
-               "found " + loadstone::quoted(*common.compute) + ", expected f32 or bf16",
+               "found " + loadstone::quoted(*common.compute) + ", expected f32, bf16 or f16",
                near_name(*common.compute, names),
                {}};
 }

@@ -76,7 +76,9 @@ Result<int> run(const GenerateOptions& options) {
                     "is not used",
                     options.true_cfg_scale));
   }
-  if (!made.not_recorded.empty()) print_note(made.not_recorded);
+  for (const std::string& note : {made.not_recorded, made.decoding}) {
+    if (!note.empty()) print_note(note);
+  }
   if (made.attention_calls != 0) {
     print_note(fmt::format("attention: quantized in {} of {} calls", made.attention_quantized,
                            made.attention_calls));

@@ -80,7 +80,7 @@ void add_engine(CLI::App* sub, CommonOptions& common) {
 }
 
 void add_compute(CLI::App* sub, CommonOptions& common) {
-  sub->add_option("--compute", common.compute, "Dtype of activations: f32 (default) or bf16")
+  sub->add_option("--compute", common.compute, "Dtype of activations: f32 (default), bf16 or f16")
       ->type_name("TYPE");
   sub->add_option("--graphs", common.graphs,
                   "Record a step's kernels once and replay them, on a GPU: on (default) or off")

@@ -19,8 +19,8 @@ namespace loadstone::runtime {
 
 using Picture = compare::Frame;
 
-/// Dtype of activations: float32 over whatever is stored, or bf16.
-enum class Compute : uint8_t { f32, bf16 };
+/// Dtype of activations: float32 over whatever is stored, bf16 or float16.
+enum class Compute : uint8_t { f32, bf16, f16 };
 
 struct OpenOptions {
   Compute compute = Compute::f32;
@@ -49,6 +49,10 @@ struct GenerateOptions {
   uint64_t seed = 0;
   uint32_t num_images_per_prompt = 1;
 
+  /// Rows of the picture that the decoder works on at a time: the same picture in less memory.
+  /// 0: all of them, or on a GPU as many as fit (Generated::decoding says so).
+  uint32_t decode_rows = 0;
+
   std::string output;        // FILE.png; several pictures: FILE_0.png, FILE_1.png, …; "": none
   std::string latents;       // read `latents_packed_initial` instead of drawing noise; "": none
   std::string save_latents;  // write it; "": none
@@ -71,6 +75,7 @@ struct Generated {
   bool guided = false;        // whether the negative prompt was used
   uint64_t graph_nbytes = 0;  // device memory that recorded kernels keep, 0 where none are
   std::string not_recorded;   // why some kernels weren't, though they might have been
+  std::string decoding;       // why the decoder worked on strips unasked, or ""
   Timings timings;
   uint64_t resident_peak_nbytes = 0;  // of the process, since it started
   std::vector<std::string> files;     // what was written
