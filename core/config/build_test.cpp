@@ -373,9 +373,9 @@ TEST(Pipeline, RefusesWithPlaceAndNearestName) {
       {"load: {threads: 0}",
        "value of \"threads\" rejected: c.yaml:1:17: found 0, expected "
        "\"auto\", or an integer from 1 to 1024"},
-      {"load: {dtype: bf16}",
-       "value of \"dtype\" rejected: c.yaml:1:15: found \"bf16\", expected "
-       "\"auto\", \"float32\", \"bfloat16\" or \"float16\""},
+      {"load: {dtype: floot32}",
+       "value of \"dtype\" rejected: c.yaml:1:15: found \"floot32\", expected auto, bf16, f16 or "
+       "f32; did you mean \"float32\"?"},
       {"load: {devise: cpu}",
        "unknown key of load: c.yaml:1:8: found \"devise\", expected one of "
        "device, dtype, ring, threads or place; did you mean \"device\"?"},

@@ -5,6 +5,7 @@
 #include "base/text.hpp"
 #include "config/attention.hpp"
 #include "config/choice.hpp"
+#include "config/load_dtype.hpp"
 #include "config/rules.hpp"
 
 namespace loadstone::config {
@@ -14,7 +15,6 @@ const std::vector<std::string> kKeys = {"version",   "model",          "quantiza
                                         "rules",     "components",     "load",
                                         "attention", "on_unsupported", "allow_unmatched"};
 const std::vector<std::string> kLoadKeys = {"device", "dtype", "ring", "threads", "place"};
-const std::vector<std::string> kDtypes = {"auto", "float32", "bfloat16", "float16"};
 
 void unknown_key(const std::string& where, const std::string& key, const Node& value,
                  const std::vector<std::string>& known, Problems& problems) {
@@ -73,6 +73,19 @@ void read_threads(const Node& value, LoadSection& load, Problems& problems) {
   }
 }
 
+void read_dtype(const Node& value, LoadSection& load, Problems& problems) {
+  if (value.is_null()) return;
+  const std::string* name = name_text(value);
+  if (!name) return wrong("dtype", value, "auto, bf16, f16 or f32", problems);
+  auto dtype = parse_load_dtype(*name);
+  if (dtype) {
+    load.dtype = *name;
+  } else {
+    problems.add("value of \"dtype\" rejected", value.mark(), dtype.error().detail,
+                 dtype.error().hint);
+  }
+}
+
 void read_load(const Node& map, LoadSection& load, Problems& problems) {
   if (map.is_null()) return;
   if (!map.is_map()) return wrong("load", map, "a map", problems);
@@ -81,11 +94,7 @@ void read_load(const Node& map, LoadSection& load, Problems& problems) {
       std::string name = read_name(key, value, problems);
       if (!name.empty()) load.device = name;
     } else if (key == "dtype") {
-      Field field;
-      field.name = key;
-      field.choices = kDtypes;
-      const Node read = read_field(field, value, problems).value_or(Node());
-      if (read.is_text()) load.dtype = read.text();
+      read_dtype(value, load, problems);
     } else if (key == "ring") {
       read_ring(value, load, problems);
     } else if (key == "threads") {

@@ -102,6 +102,7 @@ struct Checkpoint {
 struct OpenOptions {
   uint64_t max_header_nbytes = 100'000'000;  // security checklist S02
   bool lenient = false;                      // what the checklist marks [L]
+  std::vector<std::string> elsewhere;        // components that needn't have files here
 };
 
 /// Fails ("file changed while reading") unless every file still is what it was when its header was

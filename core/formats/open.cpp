@@ -10,6 +10,7 @@
 #include "formats/checkpoint.hpp"
 #include "formats/component_reader.hpp"
 #include "formats/content_kind.hpp"
+#include "formats/declarations.hpp"
 #include "formats/hub_cache.hpp"
 #include "formats/model_files.hpp"
 #include "formats/model_index.hpp"
@@ -32,7 +33,10 @@ bool has_no_weights_by_nature(std::string_view class_name) {
 class Opener {
  public:
   Opener(const ModelFiles& files, Checkpoint& checkpoint, const OpenOptions& options)
-      : files_(files), checkpoint_(checkpoint), reader_(files, checkpoint, options) {}
+      : files_(files),
+        checkpoint_(checkpoint),
+        elsewhere_(options.elsewhere),
+        reader_(files, checkpoint, options) {}
 
   Status open_folder(const std::string& folder) {
     LS_TRY(Node model_index,
@@ -64,6 +68,12 @@ class Opener {
     checkpoint_.model_index = std::move(model_index);
     for (const IndexedComponent& entry : indexed) {
       const std::string path = join_path(folder, entry.name);
+      const bool comes =
+          std::find(elsewhere_.begin(), elsewhere_.end(), entry.name) != elsewhere_.end();
+      if (comes && !files_.system().is_directory(path)) {
+        add_placeholder(entry, Node());
+        continue;
+      }
       if (!files_.system().is_directory(path)) {
         return Error{Code::invalid_checkpoint, "component folder is missing",
                      escaped(path, PATH_MAX),
@@ -72,6 +82,12 @@ class Opener {
                                  loadstone::quoted(entry.name), escaped(index_path, PATH_MAX))};
       }
       LS_TRY(const FolderListing listing, reader_.list(path));
+      if (!listing.has_weights() && comes) {
+        LS_TRY(Node config,
+               files_.read_json_if_present(join_path(path, "config.json"), kMaxConfigNbytes));
+        add_placeholder(entry, std::move(config));
+        continue;
+      }
       if (!listing.has_weights()) {
         LS_CHECK(accept_without_weights(entry, path, listing));
         continue;
@@ -86,6 +102,16 @@ class Opener {
     if (!checkpoint_.components.empty()) return {};
     return Error{Code::invalid_checkpoint, "model has no weights", escaped(index_path, PATH_MAX),
                  "found no component with tensors, expected at least one"};
+  }
+
+  /// What is known of a component whose files come from elsewhere.
+  void add_placeholder(const IndexedComponent& entry, Node config) {
+    Component component;
+    component.name = component.folder = entry.name;
+    component.class_name = entry.class_name;
+    component.library = entry.library;
+    component.config = std::move(config);
+    checkpoint_.components.push_back(std::move(component));
   }
 
   Status accept_without_weights(const IndexedComponent& entry, const std::string& path,
@@ -151,6 +177,7 @@ class Opener {
 
   const ModelFiles& files_;
   Checkpoint& checkpoint_;
+  const std::vector<std::string>& elsewhere_;
   ComponentReader reader_;
 };
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/text.hpp"
+#include "config/load_dtype.hpp"
 #include "config/pattern.hpp"
 #include "device/cuda.hpp"
 #include "formats/gguf_reference.hpp"
@@ -130,7 +131,11 @@ Status take_from_gguf(FileSystem& files, const GgufSource& source,
 
 Result<std::shared_ptr<const formats::Checkpoint>> open_model(
     FileSystem& files, const config::PipelineConfig& pipeline) {
-  LS_TRY(formats::Checkpoint checkpoint, formats::open_checkpoint(files, pipeline.model));
+  formats::OpenOptions options;
+  for (const config::ComponentSource& source : pipeline.components) {
+    options.elsewhere.push_back(source.name);
+  }
+  LS_TRY(formats::Checkpoint checkpoint, formats::open_checkpoint(files, pipeline.model, options));
   for (const config::ComponentSource& source : pipeline.components) {
     auto other = formats::open_checkpoint(files, source.path);
     if (!other.ok()) return std::move(other).error().at(source.mark.text());
@@ -144,28 +149,6 @@ Result<std::shared_ptr<const formats::Checkpoint>> open_model(
   return std::make_shared<const formats::Checkpoint>(std::move(checkpoint));
 }
 
-Result<DType> parse_load_dtype(const std::string& name) {
-  struct Spelling {
-    const char* name;
-    DType dtype;
-  };
-  constexpr Spelling kSpellings[] = {
-      {"auto", DType::invalid}, {"bf16", DType::BF16}, {"bfloat16", DType::BF16},
-      {"f16", DType::F16},      {"fp16", DType::F16},  {"float16", DType::F16},
-      {"half", DType::F16},     {"f32", DType::F32},   {"fp32", DType::F32},
-      {"float32", DType::F32},
-  };
-  std::vector<std::string> names;
-  for (const Spelling& spelling : kSpellings) {
-    if (name == spelling.name) return spelling.dtype;
-    names.emplace_back(spelling.name);
-  }
-  std::string hint = nearest(name, names);
-  return Error{Code::invalid_config, "unknown dtype", "load.dtype",
-               "found " + quoted(name) + ", expected auto, bf16, f16 or f32",
-               hint.empty() ? "" : quoted(hint)};
-}
-
 Result<plan::Target> find_target(const std::string& name) {
   LS_TRY(plan::Target target, plan::parse_target(name));
   if (target.index < 0) return target;
@@ -176,7 +159,7 @@ Result<plan::Target> find_target(const std::string& name) {
 
 Result<plan::LoadOptions> load_options(const config::LoadSection& section) {
   plan::LoadOptions options;
-  LS_TRY(options.dtype, parse_load_dtype(section.dtype));
+  LS_TRY(options.dtype, config::parse_load_dtype(section.dtype));
   if (section.ring_nbytes != 0) options.ring_nbytes = section.ring_nbytes;
   options.threads = section.threads;
   options.place = section.place;

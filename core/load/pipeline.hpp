@@ -26,7 +26,4 @@ Result<plan::Target> find_target(const std::string& name);
 /// `load:` as options; GPUs in `place` must be here. Errors: invalid_config, unsupported.
 Result<plan::LoadOptions> load_options(const config::LoadSection& section);
 
-/// "auto", "bf16", "float16", "f32", …; auto is DType::invalid. Errors: invalid_config.
-Result<DType> parse_load_dtype(const std::string& name);
-
 }  // namespace loadstone::load

@@ -4,6 +4,7 @@
 #include <functional>
 #include <system_error>
 
+#include "config/load_dtype.hpp"
 #include "load/pipeline.hpp"
 
 namespace loadstone::cli {
@@ -42,7 +43,7 @@ Status check_flags(const CommonOptions& common) {
     return error;
   };
   if (common.dtype) {
-    auto dtype = load::parse_load_dtype(*common.dtype);
+    auto dtype = config::parse_load_dtype(*common.dtype);
     if (!dtype) return named(std::move(dtype).error(), "--dtype");
   }
   if (common.device) {
