@@ -17,6 +17,7 @@
 
 #include "device/cuda.hpp"
 #include "runtime/attention.hpp"
+#include "runtime/testing/seeded.hpp"
 #include "runtime/torch_setup.hpp"
 
 namespace loadstone::runtime {

@@ -10,6 +10,7 @@
 
 #include "device/cuda.hpp"
 #include "runtime/step_clock.hpp"
+#include "runtime/testing/seeded.hpp"
 #include "runtime/torch_setup.hpp"
 
 namespace loadstone::runtime {

@@ -21,6 +21,7 @@
 #include "runtime/image_files.hpp"
 #include "runtime/linear.hpp"
 #include "runtime/noise.hpp"
+#include "runtime/testing/seeded.hpp"
 #include "runtime/torch_setup.hpp"
 #include "runtime/trace.hpp"
 #include "runtime/weights.hpp"

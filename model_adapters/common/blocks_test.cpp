@@ -22,6 +22,7 @@
 #include "common/latents.hpp"
 #include "common/rows.hpp"
 #include "common/timestep.hpp"
+#include "runtime/testing/seeded.hpp"
 #include "runtime/testing/tensor_file.hpp"
 
 namespace loadstone::networks {

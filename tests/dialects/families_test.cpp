@@ -2,11 +2,11 @@
 // layout (components in folders, a flat root of stages, experts one by one, shards), dequantized to
 // the names of COMMANDS and the values of the format.
 #include <gmock/gmock.h>
+#include <re2/re2.h>
 
 #include <bit>
 #include <cstdlib>
 #include <filesystem>
-#include <regex>
 #include <set>
 
 #include "artifact.hpp"
@@ -59,7 +59,9 @@ class Rewriting {
 
  private:
   static std::string without_shard(const std::string& file) {
-    return std::regex_replace(file, std::regex("-[0-9]+-of-[0-9]+"), "");
+    std::string whole = file;
+    RE2::Replace(&whole, "-[0-9]+-of-[0-9]+", "");
+    return whole;
   }
 
   /// The component of expect.json that a weight of the default scope belongs to, or "".
