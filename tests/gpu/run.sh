@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs what tests/gpu/pack.sh bundled, on a machine with a GPU; prints a short table.
-#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji warm load big kernels quantized (default:
-#   env unit emoji)
+#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji warm load big kernels quantized sanitize
+#   (default: env unit emoji)
 # `kernels`: the plugins' kernels against their twins and the layer oracle, then layer rates at real
 # shapes. `quantized`: the small model with each method on the GPU against itself on the CPU.
+# `sanitize`: every test and a picture by each method under compute-sanitizer's memcheck.
 # `big` writes a model of true width into /dev/shm (BLOCKS of it, default 30: 20 GB) and measures
 # loading and a step of 1024x1024 with METHODS (default: null fp8 int8).
 # Status 0: all passed or skipped; 3: something failed. Without a GPU everything is skipped.
@@ -47,6 +48,24 @@ if has unit; then
       tail -30 "$work/log"
       failed=3
     fi
+  done
+fi
+
+# Calls that the tests provoke to fail (no memory, a refused capture) are not what is looked for.
+if has sanitize; then
+  memcheck=(timeout 200 compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 9)
+  for test in "$pack"/bin/*_test; do
+    "${memcheck[@]}" "$test" >"$work/log" 2>&1 || { failed=3; grep -m 20 '=========' "$work/log"; }
+    say "memcheck $(basename "$test")" "$(grep 'ERROR SUMMARY' "$work/log")"
+  done
+  for method in null fp8 int8 mxfp8 mxfp4; do
+    quantized=()
+    [ "$method" = null ] || quantized=(--quantization "$method")
+    "${memcheck[@]}" "$loadstone" generate $model --device cuda:0 --compute bf16 "${quantized[@]}" \
+      --prompt "a cat" --seed 1 --num-inference-steps 2 --height 128 --width 128 \
+      --output "$work/checked.png" >"$work/log" 2>&1 ||
+      { failed=3; grep -m 20 '=========' "$work/log"; }
+    say "memcheck picture, $method" "$(grep 'ERROR SUMMARY' "$work/log")"
   done
 fi
 
