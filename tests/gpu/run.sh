@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Runs what tests/gpu/pack.sh bundled, on a machine with a GPU; prints a short table.
-#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji warm load big kernels quantized sanitize
-#   (default: env unit emoji)
+#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji attention warm load big kernels quantized
+#   sanitize (default: env unit emoji)
 # `kernels`: the plugins' kernels against their twins and the layer oracle, then layer rates at real
 # shapes. `quantized`: the small model with each method on the GPU against itself on the CPU.
 # `sanitize`: every test and a picture by each method under compute-sanitizer's memcheck.
 # `big` writes a model of true width into /dev/shm (BLOCKS of it, default 30: 20 GB) and measures
-# loading and a step of 1024x1024 with METHODS (default: null fp8 int8).
+# loading and a step of 1024x1024 with METHODS (default: null fp8 int8 fp8+attention: e4m3 attention
+# too), kernels recorded or not by GRAPHS (default: on).
+# `attention`: 16 pictures of the small model with e4m3 attention against native ones.
 # Status 0: all passed or skipped; 3: something failed. Without a GPU everything is skipped.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -105,6 +107,12 @@ if has emoji; then
   done
 fi
 
+if has attention; then
+  for dtype in f32 bf16; do
+    python3 tests/gpu/attention.py "$loadstone" $model "$dtype" "$work" || failed=3
+  done
+fi
+
 # Warm runs of the small model, as `compare` times them: launches decide at this size. The latents of
 # every step are the same, bit for bit, with recorded kernels and without.
 if has warm; then
@@ -164,12 +172,13 @@ if has big; then
   done
   # 4,096 image tokens and about 256 of text.
   prompt=$(printf 'a cup of coffee on the table %.0s' $(seq 36))
-  for method in ${METHODS:-null fp8 int8}; do
+  for method in ${METHODS:-null fp8 int8 fp8+attention}; do
     say "bench big, $method" ""
-    quantized=()
-    [ "$method" = null ] || quantized=(--quantization "$method")
-    "$loadstone" bench "$big" --device cuda:0 --dtype bf16 --compute bf16 --prompt "$prompt" \
-      "${quantized[@]}" --num-inference-steps "${STEPS:-8}" --rounds "${ROUNDS:-2}" \
+    printf 'version: 1\nmodel: "%s"\n' "$big" >"$work/big.yaml"
+    [ "${method%+*}" = null ] || echo "quantization: ${method%+*}" >>"$work/big.yaml"
+    case $method in *+attention) echo "attention: {kv_cache_dtype: fp8}" >>"$work/big.yaml" ;; esac
+    "$loadstone" bench --config "$work/big.yaml" --device cuda:0 --dtype bf16 --compute bf16 \
+      --prompt "$prompt" --graphs "${GRAPHS:-on}" --num-inference-steps "${STEPS:-8}" --rounds "${ROUNDS:-2}" \
       2>"$work/log" || { failed=3; tail -5 "$work/log"; }
   done
   rm -rf "$big"
