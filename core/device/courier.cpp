@@ -1,6 +1,7 @@
 #include "device/courier.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -11,21 +12,24 @@ namespace {
 constexpr unsigned kNonBlocking = 1;  // CU_STREAM_NON_BLOCKING
 constexpr unsigned kNoTiming = 2;     // CU_EVENT_DISABLE_TIMING
 
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
 }  // namespace
 
-Result<Courier> Courier::make(uint32_t index, uint64_t buffer_nbytes, uint64_t stage_nbytes) {
+Result<Courier> Courier::make(uint32_t index, PinnedRing& ring, uint64_t stage_nbytes) {
   LS_CHECK(enter(index));
   const Driver& d = *driver();
   Courier courier;
   courier.index_ = index;
-  courier.buffer_nbytes_ = buffer_nbytes;
+  courier.ring_ = &ring;
   LS_CHECK(check(d.make_stream(&courier.stream_, kNonBlocking), "making a stream"));
   LS_CHECK(check(d.make_stream(&courier.side_, kNonBlocking), "making a stream"));
   LS_TRY(courier.stage_, Memory::allocate(index, stage_nbytes));
   for (Buffer& buffer : courier.buffers_) {
-    void* at = nullptr;
-    LS_CHECK(check(d.pin(&at, buffer_nbytes, 0), "pinning host memory"));
-    buffer.at = static_cast<std::byte*>(at);
     LS_CHECK(check(d.make_event(&buffer.sent, kNoTiming), "making an event"));
   }
   return courier;
@@ -35,12 +39,14 @@ Courier::Courier(Courier&& other) noexcept { *this = std::move(other); }
 
 Courier& Courier::operator=(Courier&& other) noexcept {
   std::swap(index_, other.index_);
-  std::swap(buffer_nbytes_, other.buffer_nbytes_);
+  std::swap(ring_, other.ring_);
   std::swap(stream_, other.stream_);
   std::swap(side_, other.side_);
   std::swap(stage_, other.stage_);
   std::swap(buffers_, other.buffers_);
   std::swap(next_, other.next_);
+  std::swap(pin_seconds_, other.pin_seconds_);
+  std::swap(wait_seconds_, other.wait_seconds_);
   return *this;
 }
 
@@ -50,7 +56,6 @@ Courier::~Courier() {
   d.wait_stream(stream_);
   for (Buffer& buffer : buffers_) {
     if (buffer.sent != nullptr) d.destroy_event(buffer.sent);
-    if (buffer.at != nullptr) d.unpin(buffer.at);
   }
   if (side_ != nullptr) {
     d.wait_stream(side_);
@@ -61,9 +66,14 @@ Courier::~Courier() {
 
 Result<std::byte*> Courier::buffer() {
   Buffer& buffer = buffers_[next_];
-  if (buffer.under_way) {
+  const auto start = Clock::now();
+  if (buffer.at == nullptr) {
+    LS_TRY(buffer.at, ring_->take(index_));
+    pin_seconds_ += seconds_since(start);
+  } else if (buffer.under_way) {
     LS_CHECK(check(driver()->wait_event(buffer.sent), "copying to the GPU"));
     buffer.under_way = false;
+    wait_seconds_ += seconds_since(start);
   }
   return buffer.at;
 }
@@ -81,7 +91,7 @@ Status Courier::send(std::byte* to, uint64_t nbytes) {
 
 Status Courier::copy(std::byte* to, const std::byte* from, uint64_t nbytes) {
   for (uint64_t done = 0; done < nbytes;) {
-    uint64_t step = std::min(buffer_nbytes_, nbytes - done);
+    uint64_t step = std::min(buffer_nbytes(), nbytes - done);
     LS_TRY(std::byte * at, buffer());
     std::memcpy(at, from + done, step);
     LS_CHECK(send(to + done, step));

@@ -9,6 +9,7 @@
 #include "base/result.hpp"
 #include "device/cuda.hpp"
 #include "device/driver.hpp"
+#include "device/pinned_ring.hpp"
 
 namespace loadstone::device {
 
@@ -17,16 +18,19 @@ class Courier {
  public:
   static constexpr uint32_t kBuffers = 2;
 
-  /// Takes kBuffers · buffer_nbytes of pinned host memory and stage_nbytes of the GPU's. Errors:
-  /// unsupported, resource.
-  static Result<Courier> make(uint32_t index, uint64_t buffer_nbytes, uint64_t stage_nbytes = 0);
+  /// Takes up to kBuffers of the ring, when first filled, and stage_nbytes of the GPU's memory. The
+  /// ring outlives it. Errors: unsupported, resource.
+  static Result<Courier> make(uint32_t index, PinnedRing& ring, uint64_t stage_nbytes = 0);
   Courier() = default;
   Courier(Courier&& other) noexcept;
   Courier& operator=(Courier&& other) noexcept;
   /// Waits for what is under way.
   ~Courier();
 
-  uint64_t buffer_nbytes() const { return buffer_nbytes_; }
+  uint64_t buffer_nbytes() const { return ring_->buffer_nbytes(); }
+  /// Seconds that its thread spent so far on pinning, and on waiting for copies.
+  double pin_seconds() const { return pin_seconds_; }
+  double wait_seconds() const { return wait_seconds_; }
   /// The next buffer, free to be written.
   Result<std::byte*> buffer();
   /// Sends the first `nbytes` of that buffer; returns at once.
@@ -57,11 +61,12 @@ class Courier {
   };
 
   uint32_t index_ = 0;
-  uint64_t buffer_nbytes_ = 0;
+  PinnedRing* ring_ = nullptr;
   Handle stream_ = nullptr, side_ = nullptr;
   Memory stage_;
   std::array<Buffer, kBuffers> buffers_;
   uint32_t next_ = 0;
+  double pin_seconds_ = 0, wait_seconds_ = 0;
 };
 
 }  // namespace loadstone::device

@@ -34,6 +34,8 @@ Result<Driver> open_driver() {
       bind(library, "cuCtxSetCurrent", d.set_current) &&
       bind(library, "cuMemAlloc_v2", d.allocate) && bind(library, "cuMemFree_v2", d.free) &&
       bind(library, "cuMemHostAlloc", d.pin) && bind(library, "cuMemFreeHost", d.unpin) &&
+      bind(library, "cuMemHostRegister_v2", d.host_register) &&
+      bind(library, "cuMemHostUnregister", d.host_unregister) &&
       bind(library, "cuStreamCreate", d.make_stream) &&
       bind(library, "cuStreamDestroy_v2", d.destroy_stream) &&
       bind(library, "cuStreamSynchronize", d.wait_stream) &&

@@ -26,6 +26,8 @@ struct Driver {
   int (*free)(Address);
   int (*pin)(void**, size_t, unsigned);
   int (*unpin)(void*);
+  int (*host_register)(void*, size_t, unsigned);
+  int (*host_unregister)(void*);
   int (*make_stream)(Handle*, unsigned);
   int (*destroy_stream)(Handle);
   int (*wait_stream)(Handle);

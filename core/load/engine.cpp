@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <cstring>
 #include <deque>
 #include <iterator>
 #include <map>
@@ -14,10 +13,9 @@
 #include <system_error>
 #include <thread>
 
-#include "base/text.hpp"
 #include "load/arena.hpp"
-#include "load/cast.hpp"
 #include "load/gpu_side.hpp"
+#include "load/moves.hpp"
 #include "load/reads.hpp"
 #include "load/session.hpp"
 #include "plan/flow.hpp"
@@ -25,12 +23,6 @@
 namespace loadstone::load {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 /// A unit while it is in flight.
 struct Flight {
@@ -60,6 +52,7 @@ class Engine {
         account_(account),
         control_(control),
         gpus_(plan, flow, account),
+        mover_(plan, flow, pages, account, gpus_),
         gpu_room_(flow.gpu_flight_nbytes) {}
 
   Result<EngineTotals> run() {
@@ -74,32 +67,43 @@ class Engine {
       total_nbytes_ += plan::source_nbytes(plan_, layer);
     }
     progress(0);
-    std::vector<std::thread> threads;
-    try {
-      for (unsigned i = 1; i < flow_.workers; ++i) threads.emplace_back([this] { work_guarded(); });
-    } catch (const std::system_error&) {
-      // Fewer threads than planned do the same work.
-    }
-    work_guarded();
-    for (std::thread& thread : threads) thread.join();
+    work_on_threads();
     flights_.clear();  // sessions that an error left use what follows
+    const auto releasing = Clock::now();
     gpus_.release();
+    totals_.release_seconds = seconds_since(releasing);
     totals_.staging_nbytes = gpus_.staging_nbytes();
     if (error_) return *std::move(error_);
     return totals_;
   }
 
  private:
+  void work_on_threads() {
+    std::vector<std::thread> threads;
+    {
+      // None begins before all are made: making a thread waits for page faults of others.
+      std::lock_guard lock(mutex_);
+      try {
+        for (unsigned i = 1; i < flow_.workers; ++i)
+          threads.emplace_back([this] { work_guarded(); });
+      } catch (const std::system_error&) {
+        // Fewer threads than planned do the same work.
+      }
+    }
+    work_guarded();
+    for (std::thread& thread : threads) thread.join();
+  }
+
   /// Nothing may leave a thread: what the library throws for want of memory ends the load.
   void work_guarded() {
     try {
       Couriers& couriers = gpus_.of_thread();
       work(couriers);
-      Status status = GpuSide::arrive(couriers);
-      if (!status.ok()) {
-        std::lock_guard lock(mutex_);
-        fail(std::move(status).error());
-      }
+      EngineTotals mine;
+      Status status = GpuSide::arrive(couriers, mine);
+      std::lock_guard lock(mutex_);
+      totals_.add(mine);
+      if (!status.ok()) fail(std::move(status).error());
     } catch (const std::bad_alloc&) {
       std::lock_guard lock(mutex_);
       fail(Error{Code::resource, "out of memory", "", "found none left while loading", ""});
@@ -116,7 +120,9 @@ class Engine {
       } else if (auto task = take_ready()) {
         execute(lock, std::move(*task), couriers);
       } else {
+        const auto start = Clock::now();
         wake_.wait_for(lock, std::chrono::milliseconds(100));
+        totals_.idle_seconds += seconds_since(start);
       }
     }
     wake_.notify_all();
@@ -298,12 +304,12 @@ class Engine {
     }
     lock.unlock();
     EngineTotals mine;
-    Status status = follow(task.read, slot, mine, couriers);
+    Status status = mover_.follow(task.read, slot, mine, couriers);
     lock.lock();
     note_courier(task, couriers);
     if (slot != nullptr) free_slots_.push_back(slot);
     feed_in_use_ -= task.read.feed_nbytes;
-    add(mine);
+    totals_.add(mine);
     if (!status.ok()) return fail(std::move(status).error());
     if (error_) return;
     if (mine.read_nbytes != 0) progress(mine.read_nbytes);
@@ -320,131 +326,11 @@ class Engine {
     }
   }
 
-  void add(const EngineTotals& mine) {
-    totals_.read_nbytes += mine.read_nbytes;
-    totals_.reads += mine.reads;
-    totals_.fed_nbytes += mine.fed_nbytes;
-    totals_.read_seconds += mine.read_seconds;
-    totals_.feed_seconds += mine.feed_seconds;
-  }
-
   /// Called under the lock: never concurrently.
   void progress(uint64_t nbytes) {
     done_nbytes_ += nbytes;
     if (!control_.progress) return;
     control_.progress({"load", std::min(done_nbytes_, total_nbytes_), total_nbytes_, "bytes"});
-  }
-
-  /// One read with all that follows from it; outside the lock.
-  Status follow(const Read& read, std::byte* slot, EngineTotals& mine, Couriers& couriers) {
-    if (read.on_gpu) return bring_over(read, mine, couriers);
-    Block assembly, working;
-    std::byte* into = read.direct != nullptr ? read.direct : slot;
-    if (read.assembly_nbytes != 0) {
-      LS_TRY(assembly, Block::allocate(account_, read.assembly_nbytes));
-      into = assembly.data();
-    }
-    if (read.nbytes != 0) {
-      auto start = Clock::now();
-      bool fresh = read.direct != nullptr && read.items.front().slab;
-      if (fresh && pages_ != nullptr) pages_->prepare(read.direct, read.nbytes);
-      const File& file = *plan_.checkpoint->files[read.file].file;
-      LS_CHECK(file.read_exact({into, read.nbytes}, read.offset));
-      mine.read_seconds += seconds_since(start);
-      mine.read_nbytes += read.nbytes;
-      mine.reads += 1;
-    }
-    auto start = Clock::now();
-    for (const Item& item : read.items) {
-      const std::byte* at = read.nbytes == 0 ? nullptr : into + (item.offset - read.offset);
-      if (read.direct == nullptr && read.nbytes != 0) LS_CHECK(put(item, at, couriers));
-      if (!item.feeds) continue;
-      if (working.data() == nullptr) {
-        LS_TRY(working, Block::allocate(account_, read.feed_nbytes - read.assembly_nbytes));
-      }
-      LS_CHECK(feed(item, at, working.data()));
-      mine.fed_nbytes += item.piece.nbytes;
-    }
-    mine.feed_seconds += seconds_since(start);
-    return {};
-  }
-
-  /// A read that goes straight to its place on a GPU or to the thread's staging memory there, by
-  /// way of its pinned buffers; then what its items ask for, in stream order.
-  Status bring_over(const Read& read, EngineTotals& mine, Couriers& couriers) {
-    LS_TRY(device::Courier * courier, gpus_.courier(couriers, read.items.front().session->gpu()));
-    std::byte* const into = read.direct != nullptr ? read.direct : courier->stage();
-    if (read.nbytes != 0) {
-      auto start = Clock::now();
-      LS_CHECK(send(read, into, *courier));
-      mine.read_seconds += seconds_since(start);
-      mine.read_nbytes += read.nbytes;
-      mine.reads += 1;
-    }
-    auto start = Clock::now();
-    for (const Item& item : read.items) {
-      const std::byte* at = into + (read.nbytes == 0 ? 0 : item.offset - read.offset);
-      if (read.direct == nullptr && item.kind == Item::Kind::place && read.nbytes != 0) {
-        LS_CHECK(courier->copy_within(item.to, at, item.nbytes));
-      }
-      if (!item.feeds) continue;
-      Piece piece = item.piece;
-      if (piece.at == nullptr) piece.at = at;
-      LS_CHECK(item.session->feed_on_gpu(piece, *courier, courier->stage() + flow_.stage_nbytes));
-      mine.fed_nbytes += piece.nbytes;
-    }
-    mine.feed_seconds += seconds_since(start);
-    return {};
-  }
-
-  Status send(const Read& read, std::byte* into, device::Courier& courier) {
-    const File& file = *plan_.checkpoint->files[read.file].file;
-    for (uint64_t done = 0; done < read.nbytes;) {
-      uint64_t step = std::min(courier.buffer_nbytes(), read.nbytes - done);
-      LS_TRY(std::byte * buffer, courier.buffer());
-      LS_CHECK(file.read_exact({buffer, step}, read.offset + done));
-      LS_CHECK(courier.send(into + done, step));
-      done += step;
-    }
-    return {};
-  }
-
-  Status put(const Item& item, const std::byte* at, Couriers& couriers) {
-    switch (item.kind) {
-      case Item::Kind::place:
-        if (item.session->goes_over()) {
-          LS_TRY(device::Courier * courier, gpus_.courier(couriers, item.session->gpu()));
-          return courier->copy(item.to, at, item.nbytes);
-        }
-        std::memcpy(item.to, at, item.nbytes);
-        break;
-      case Item::Kind::strided:
-        for (uint64_t row = 0; row < item.rows; ++row) {
-          std::memcpy(item.to + row * item.dst_stride, at + row * item.src_stride, item.row_nbytes);
-        }
-        break;
-      case Item::Kind::cast:
-        if (!cast(at, item.from_dtype, item.to, item.to_dtype,
-                  item.nbytes / layout_of(item.from_dtype)->block_nbytes)) {
-          return Error{Code::invalid_checkpoint, "value out of range of the load dtype",
-                       escaped(item.session->path()),
-                       "found " + std::string(name_of(item.from_dtype)) + " values that " +
-                           std::string(name_of(item.to_dtype)) + " can't hold",
-                       ""};
-        }
-        break;
-      case Item::Kind::feed:
-        break;
-    }
-    return {};
-  }
-
-  /// `working`: scratch of the feed, then room for its statistics.
-  static Status feed(const Item& item, const std::byte* at, std::byte* working) {
-    Piece piece = item.piece;
-    if (piece.at == nullptr) piece.at = at;
-    std::byte* statistics = working + plan::round64(item.session->layer().feed_scratch);
-    return item.session->feed(piece, working, statistics);
   }
 
   const plan::Plan& plan_;
@@ -456,6 +342,7 @@ class Engine {
   const LoadControl& control_;
   std::vector<Block> slots_;
   GpuSide gpus_;
+  Mover mover_;
 
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -478,22 +365,6 @@ Result<EngineTotals> run_engine(const plan::Plan& plan, const plan::Flow& flow,
                                 SlabPages* pages, MemoryAccount& account,
                                 const LoadControl& control) {
   return Engine(plan, flow, order, place, pages, account, control).run();
-}
-
-Status check_unchanged(const plan::Plan& plan, std::span<const uint32_t> order) {
-  std::set<uint32_t> files;
-  for (uint32_t index : order) {
-    const plan::LayerPlan& layer = plan.layers[index];
-    for (const auto& source : layer.sources) files.insert(plan.entry_of(layer, source.tensor).file);
-    for (const auto& identity : layer.identities) {
-      files.insert(plan.entry_of(layer, identity.tensor).file);
-    }
-    for (const auto& cast : layer.casts) files.insert(plan.entry_of(layer, cast.tensor).file);
-  }
-  for (uint32_t index : files) {
-    LS_CHECK(formats::check_unchanged(plan.checkpoint->files[index]));
-  }
-  return {};
 }
 
 }  // namespace loadstone::load

@@ -2,24 +2,18 @@
 #pragma once
 
 #include <functional>
-#include <memory>
 #include <span>
 
 #include "load/loaded_model.hpp"
 #include "load/memory.hpp"
 #include "load/pages.hpp"
+#include "load/totals.hpp"
 #include "plan/plan.hpp"
 
 namespace loadstone::load {
 
 /// The place of a stored tensor (of its packed form if it has one): inside a HostSlab.
 using StoredPlace = std::function<std::byte*(uint32_t layer, uint32_t stored)>;
-
-struct EngineTotals {
-  uint64_t read_nbytes = 0, reads = 0, fed_nbytes = 0;
-  uint64_t staging_nbytes = 0;                                                    // of GPUs
-  double read_seconds = 0, feed_seconds = 0, admit_seconds = 0, end_seconds = 0;  // over threads
-};
 
 /// Loads the layers of `order`, which `flow` was made for (plan::make_flow).
 ///
@@ -33,9 +27,5 @@ Result<EngineTotals> run_engine(const plan::Plan& plan, const plan::Flow& flow,
                                 std::span<const uint32_t> order, const StoredPlace& place,
                                 SlabPages* pages, MemoryAccount& account,
                                 const LoadControl& control);
-
-/// "changed while reading" if size, mtime or inode of a file that `order` read differs from when
-/// its header was read.
-Status check_unchanged(const plan::Plan& plan, std::span<const uint32_t> order);
 
 }  // namespace loadstone::load

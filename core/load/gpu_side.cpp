@@ -7,6 +7,9 @@
 namespace loadstone::load {
 
 Status GpuSide::prepare(std::span<const uint32_t> order) {
+  LS_TRY(ring_, device::PinnedRing::reserve(
+                    uint64_t{device::Courier::kBuffers} * flow_.workers * flow_.gpus,
+                    flow_.pinned_nbytes));
   std::set<int32_t> gpus;
   for (uint32_t index : order) {
     const plan::LayerPlan& layer = plan_.layers[index];
@@ -38,18 +41,22 @@ Result<device::Courier*> GpuSide::courier(Couriers& couriers, int32_t gpu) {
     return &found->second;
   }
   const uint64_t stage = flow_.stage_nbytes + flow_.stage_scratch_nbytes;
-  LS_TRY(auto made, device::Courier::make(index, flow_.pinned_nbytes, stage));
+  LS_TRY(auto made, device::Courier::make(index, ring_, stage));
   account_.add(device::Courier::kBuffers * flow_.pinned_nbytes);
   std::lock_guard lock(mutex_);
   staging_nbytes_ += stage;
   return &couriers.emplace(gpu, std::move(made)).first->second;
 }
 
-Status GpuSide::arrive(Couriers& couriers) {
+Status GpuSide::arrive(Couriers& couriers, EngineTotals& totals) {
   Status status;
+  const auto start = Clock::now();
   for (auto& [gpu, courier] : couriers) {
     if (status.ok()) status = courier.finish();
+    totals.pin_seconds += courier.pin_seconds();
+    totals.wait_seconds += courier.wait_seconds();
   }
+  totals.arrive_seconds += seconds_since(start);
   return status;
 }
 
@@ -66,6 +73,7 @@ void GpuSide::release() {
     }
   }
   couriers_.clear();
+  ring_ = device::PinnedRing();
   rooms_.clear();
   account_.subtract(trouble_.nbytes());
   trouble_ = device::Pinned();

@@ -10,6 +10,7 @@
 #include "device/courier.hpp"
 #include "load/memory.hpp"
 #include "load/session.hpp"
+#include "load/totals.hpp"
 
 namespace loadstone::load {
 
@@ -23,15 +24,15 @@ class GpuSide {
   GpuSide(const plan::Plan& plan, const plan::Flow& flow, MemoryAccount& account)
       : plan_(plan), flow_(flow), account_(account) {}
 
-  /// Allocates what the layers of `order` that a GPU makes need there. Errors: unsupported,
-  /// resource.
+  /// Allocates what the layers of `order` that a GPU makes need there, and address space for the
+  /// threads' pinned buffers. Errors: unsupported, resource.
   Status prepare(std::span<const uint32_t> order);
   /// Kept until `release`: threads wait for what another one sent.
   Couriers& of_thread();
   /// The thread's way to a GPU, which is made current. Errors: unsupported, resource.
   Result<device::Courier*> courier(Couriers& couriers, int32_t gpu);
-  /// Waits for what a thread sent.
-  static Status arrive(Couriers& couriers);
+  /// Waits for what a thread sent; adds what its couriers spent to the totals.
+  static Status arrive(Couriers& couriers, EngineTotals& totals);
   /// Of the layer at `position` of the order; its memory begins at `offset` of the room for layers
   /// in flight.
   GpuRoom room_of(const Session& session, uint32_t position, uint64_t offset) const;
@@ -44,6 +45,7 @@ class GpuSide {
   const plan::Plan& plan_;
   const plan::Flow& flow_;
   MemoryAccount& account_;
+  device::PinnedRing ring_;
   std::map<int32_t, device::Memory> rooms_;
   device::Pinned trouble_;
   std::mutex mutex_;

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include "base/text.hpp"
@@ -14,12 +14,6 @@
 namespace loadstone::load {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 uint64_t resident_now() {
   std::ifstream statm("/proc/self/statm");
@@ -43,6 +37,24 @@ Status check_targets(const plan::Plan& plan) {
                      ", expected cpu or cuda:N (a kind of GPU "
                      "can be planned for, not loaded onto)",
                  ""};
+  }
+  return {};
+}
+
+/// "changed while reading" if size, mtime or inode of a file that was read differs from when its
+/// header was read.
+Status check_unchanged(const plan::Plan& plan) {
+  std::set<uint32_t> files;
+  for (uint32_t index : plan.schedule) {
+    const plan::LayerPlan& layer = plan.layers[index];
+    for (const auto& source : layer.sources) files.insert(plan.entry_of(layer, source.tensor).file);
+    for (const auto& identity : layer.identities) {
+      files.insert(plan.entry_of(layer, identity.tensor).file);
+    }
+    for (const auto& cast : layer.casts) files.insert(plan.entry_of(layer, cast.tensor).file);
+  }
+  for (uint32_t index : files) {
+    LS_CHECK(formats::check_unchanged(plan.checkpoint->files[index]));
   }
   return {};
 }
@@ -134,9 +146,14 @@ Result<LoadedModel> load(std::shared_ptr<const plan::Plan> plan, const LoadContr
   report.phases.push_back({"read", totals.read_seconds, totals.read_nbytes, true});
   report.phases.push_back({"produce", totals.feed_seconds, totals.fed_nbytes, true});
   report.phases.push_back({"end", totals.end_seconds, 0, true});
+  report.phases.push_back({"pin", totals.pin_seconds, plan->peaks.pinned, true});
+  report.phases.push_back({"wait", totals.wait_seconds, 0, true});
+  report.phases.push_back({"idle", totals.idle_seconds, 0, true});
+  report.phases.push_back({"arrive", totals.arrive_seconds, 0, true});
+  report.phases.push_back({"release", totals.release_seconds, 0, false});
 
   auto checking = Clock::now();
-  LS_CHECK(check_unchanged(*plan, plan->schedule));
+  LS_CHECK(check_unchanged(*plan));
   if (control.cancel != nullptr && control.cancel->cancelled()) {
     return Error{Code::cancelled, "load cancelled", "", "", ""};
   }

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <iterator>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -35,7 +37,7 @@ struct Event {
   uint64_t mark = 0;
 };
 
-constexpr int kFine = 0, kOutOfMemory = 2;
+constexpr int kFine = 0, kInvalid = 1, kOutOfMemory = 2;
 constexpr size_t kMemory = size_t{8} << 30;
 constexpr int kMajorAttribute = 75;
 
@@ -43,6 +45,33 @@ void* fresh(size_t nbytes) {
   void* at = std::aligned_alloc(4096, (nbytes + 4095) / 4096 * 4096);
   if (at != nullptr) std::memset(at, 0xA5, nbytes);
   return at;
+}
+
+/// Host memory that was registered, by its begin.
+class Registered {
+ public:
+  bool add(uintptr_t at, size_t nbytes) {
+    std::lock_guard lock(mutex_);
+    if (nbytes == 0 || at % kPage != 0 || nbytes % kPage != 0) return false;
+    const auto next = ranges_.lower_bound(at);
+    if (next != ranges_.end() && next->first < at + nbytes) return false;
+    if (next != ranges_.begin() && std::prev(next)->second > at) return false;
+    return ranges_.emplace(at, at + nbytes).second;
+  }
+  bool remove(uintptr_t at) {
+    std::lock_guard lock(mutex_);
+    return ranges_.erase(at) == 1;
+  }
+
+ private:
+  static constexpr uintptr_t kPage = 4096;
+  std::mutex mutex_;
+  std::map<uintptr_t, uintptr_t> ranges_;
+};
+
+Registered& registered() {
+  static Registered all;
+  return all;
 }
 
 }  // namespace
@@ -69,6 +98,13 @@ int cuMemAlloc_v2(uint64_t* address, size_t nbytes) {
 int cuMemFree_v2(uint64_t address) { return std::free(reinterpret_cast<void*>(address)), kFine; }
 int cuMemHostAlloc(void** at, size_t nbytes, unsigned) { return *at = fresh(nbytes), kFine; }
 int cuMemFreeHost(void* at) { return std::free(at), kFine; }
+/// Refuses what the driver refuses: parts of a page, and what is registered already.
+int cuMemHostRegister_v2(void* at, size_t nbytes, unsigned) {
+  return registered().add(reinterpret_cast<uintptr_t>(at), nbytes) ? kFine : kInvalid;
+}
+int cuMemHostUnregister(void* at) {
+  return registered().remove(reinterpret_cast<uintptr_t>(at)) ? kFine : kInvalid;
+}
 int cuStreamCreate(void** stream, unsigned) { return *stream = new Stream, kFine; }
 int cuStreamDestroy_v2(void* stream) { return delete static_cast<Stream*>(stream), kFine; }
 int cuStreamSynchronize(void* stream) {
