@@ -73,9 +73,10 @@ Result<Pipeline> Pipeline::open(std::shared_ptr<const load::LoadedModel> model,
   return guarded([&]() -> Result<Pipeline> {
     LS_TRY(const MakeDrawer make, find_family(model->plan()));
     auto state = std::make_unique<State>();
-    state->source = {std::move(model), scalar_type_of(options.compute),
-                     std::make_shared<RunState>()};
-    state->source.state->recording = options.graphs;
+    const config::RunSection& run = model->plan().run;
+    const Compute compute = options.compute.value_or(compute_of(run));
+    state->source = {std::move(model), scalar_type_of(compute), std::make_shared<RunState>()};
+    state->source.state->recording = options.graphs.value_or(run.graphs);
     if (const auto& planned = state->source.model->plan().attention) {
       const plan::AttentionPlan* attention = &*planned;
       state->source.state->attention = attention;

@@ -312,7 +312,7 @@ allow_unmatched: true
   EXPECT_EQ(made->load.dtype, "bfloat16");
   EXPECT_EQ(made->load.ring_nbytes, 256u << 20);
   EXPECT_EQ(made->load.threads, 4u);
-  EXPECT_EQ(made->load.place.at("text_encoder"), "cpu");
+  EXPECT_EQ(made->load.place.at("text_encoder").device, "cpu");
   ASSERT_EQ(made->components.size(), 1u);
   EXPECT_EQ(made->components[0].path, "other/vae");
   EXPECT_EQ(made->quantization.on_unsupported, OnUnsupported::keep);
@@ -329,16 +329,23 @@ TEST(Pipeline, RingTakesUnits) {
   }
 }
 
+TEST(Pipeline, RunSectionSaysHowNetworksRun) {
+  EXPECT_TRUE(build_pipeline_config(*parse_yaml("model: x", "c"), schemas())->run.graphs);
+  EXPECT_TRUE(build_pipeline_config(*parse_yaml("run: null", "c"), schemas())->run.graphs);
+  EXPECT_FALSE(
+      build_pipeline_config(*parse_yaml("run: {graphs: false}", "c"), schemas())->run.graphs);
+}
+
 TEST(Pipeline, RefusesWithPlaceAndNearestName) {
   const std::pair<std::string, std::string> cases[] = {
       {"[1]",
        "configuration rejected: c.yaml:1:1: found a list of 1, expected a map with version, "
-       "model, quantization, rules, components, load, attention, on_unsupported or "
+       "model, quantization, rules, components, load, run, attention, on_unsupported or "
        "allow_unmatched"},
       {"version: 2", "value of \"version\" rejected: c.yaml:1:10: found 2, expected 1"},
       {"modle: x",
        "unknown key of the configuration: c.yaml:1:1: found \"modle\", expected one of "
-       "version, model, quantization, rules, components, load, attention, "
+       "version, model, quantization, rules, components, load, run, attention, "
        "on_unsupported or allow_unmatched; did you mean \"model\"?"},
       {"rules: {a: b}",
        "rules rejected: c.yaml:1:8: found a map of 1 key, expected a list of rules"},

@@ -11,9 +11,10 @@
 namespace loadstone::config {
 namespace {
 
-const std::vector<std::string> kKeys = {"version",   "model",          "quantization",
-                                        "rules",     "components",     "load",
-                                        "attention", "on_unsupported", "allow_unmatched"};
+const std::vector<std::string> kKeys = {
+    "version", "model", "quantization", "rules",          "components",
+    "load",    "run",   "attention",    "on_unsupported", "allow_unmatched"};
+const std::vector<std::string> kRunKeys = {"compute", "graphs", "decode_rows"};
 const std::vector<std::string> kLoadKeys = {"device", "dtype", "ring", "threads", "place"};
 
 void unknown_key(const std::string& where, const std::string& key, const Node& value,
@@ -73,6 +74,22 @@ void read_threads(const Node& value, LoadSection& load, Problems& problems) {
   }
 }
 
+/// A text or an integer through its reader; null leaves what is there.
+template <typename T>
+void read_parsed(const std::string& key, const Node& value, Result<T> (*parse)(const std::string&),
+                 const char* expected, T& out, Problems& problems) {
+  if (value.is_null()) return;
+  const std::string* name = name_text(value);
+  if (!name && !value.is_integer()) return wrong(key, value, expected, problems);
+  auto parsed = parse(name ? *name : std::to_string(value.integer()));
+  if (parsed) {
+    out = *parsed;
+  } else {
+    problems.add("value of " + quoted(key) + " rejected", value.mark(), parsed.error().detail,
+                 parsed.error().hint);
+  }
+}
+
 void read_dtype(const Node& value, LoadSection& load, Problems& problems) {
   if (value.is_null()) return;
   const std::string* name = name_text(value);
@@ -86,13 +103,23 @@ void read_dtype(const Node& value, LoadSection& load, Problems& problems) {
   }
 }
 
+void read_place(const Node& map, LoadSection& load, Problems& problems) {
+  if (!map.is_map()) return wrong("place", map, "a map of component to device", problems);
+  for (const auto& [component, device] : map.entries()) {
+    std::string name = read_name(component, device, problems);
+    if (!name.empty()) load.place[component] = {std::move(name), device.mark()};
+  }
+}
+
 void read_load(const Node& map, LoadSection& load, Problems& problems) {
   if (map.is_null()) return;
   if (!map.is_map()) return wrong("load", map, "a map", problems);
   for (const auto& [key, value] : map.entries()) {
     if (key == "device") {
       std::string name = read_name(key, value, problems);
-      if (!name.empty()) load.device = name;
+      if (name.empty()) continue;
+      load.device = std::move(name);
+      load.device_mark = value.mark();
     } else if (key == "dtype") {
       read_dtype(value, load, problems);
     } else if (key == "ring") {
@@ -100,15 +127,26 @@ void read_load(const Node& map, LoadSection& load, Problems& problems) {
     } else if (key == "threads") {
       read_threads(value, load, problems);
     } else if (key == "place") {
-      if (!value.is_map()) {
-        wrong(key, value, "a map of component to device", problems);
-        continue;
-      }
-      for (const auto& [component, device] : value.entries()) {
-        load.place[component] = read_name(component, device, problems);
-      }
+      read_place(value, load, problems);
     } else {
       unknown_key("load", key, value, kLoadKeys, problems);
+    }
+  }
+}
+
+void read_run(const Node& map, RunSection& run, Problems& problems) {
+  if (map.is_null()) return;
+  if (!map.is_map()) return wrong("run", map, "a map", problems);
+  for (const auto& [key, value] : map.entries()) {
+    if (key == "compute") {
+      read_parsed(key, value, parse_compute, "f32, bf16 or f16", run.compute, problems);
+    } else if (key == "graphs") {
+      run.graphs = read_flag(key, value, problems);
+    } else if (key == "decode_rows") {
+      read_parsed(key, value, parse_decode_rows, "auto, or an integer from 1 to 16384",
+                  run.decode_rows, problems);
+    } else {
+      unknown_key("run", key, value, kRunKeys, problems);
     }
   }
 }
@@ -175,6 +213,8 @@ Result<PipelineConfig> build_pipeline_config(const Node& root, const Schemas& sc
       read_components(value, config.components, problems);
     } else if (key == "load") {
       read_load(value, config.load, problems);
+    } else if (key == "run") {
+      read_run(value, config.run, problems);
     } else if (key == "attention") {
       read_attention(value, problems);
       config.attention = value;

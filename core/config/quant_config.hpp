@@ -10,6 +10,7 @@
 
 #include "base/result.hpp"
 #include "base/tree.hpp"
+#include "config/run_section.hpp"
 
 namespace loadstone::config {
 
@@ -119,13 +120,22 @@ struct QuantConfig {
   Node to_node() const;
 };
 
+/// Where a component goes, and the line that says so.
+struct Placement {
+  std::string device;
+  Mark mark = {};
+  /// "pipeline.yaml:7:5"; "load.place" where no file says it.
+  std::string where() const { return mark.line == 0 ? "load.place" : mark.text(); }
+};
+
 /// `load:` and `components:` of a whole file.
 struct LoadSection {
   std::string device = "cpu";
+  Mark device_mark = {};  // empty where no file says it
   std::string dtype = "auto";
-  uint64_t ring_nbytes = 0;  // 0: default
-  unsigned threads = 0;      // 0: auto
-  std::map<std::string, std::string> place;
+  uint64_t ring_nbytes = 0;                // 0: default
+  unsigned threads = 0;                    // 0: auto
+  std::map<std::string, Placement> place;  // by component
 };
 
 struct ComponentSource {
@@ -140,6 +150,7 @@ struct PipelineConfig {
   std::string model;  // "" if not given
   QuantConfig quantization;
   LoadSection load;
+  RunSection run;
   std::vector<ComponentSource> components;
   Node attention;  // checked (config/attention.hpp)
 };

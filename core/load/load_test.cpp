@@ -250,7 +250,7 @@ TEST_F(Load, DeviceThatCantBeLoadedIsRefused) {
   linear("a", 8, 8, "");
   write();
   plan::LoadOptions options;
-  options.place = {{"transformer", "cuda:sm90"}};
+  options.place = {{"transformer", {"cuda:sm90"}}};
   auto model = load_all(options);
   ASSERT_FALSE(model.ok());
   EXPECT_EQ(model.error().code, Code::unsupported);

@@ -52,12 +52,14 @@ Result<std::shared_ptr<const plan::Plan>> Loader::plan(const config::PipelineCon
   if (config.model.empty()) {
     return Error{Code::invalid_config, "model missing", "", "found none, expected model:", ""};
   }
-  LS_TRY(plan::Target target, load::find_target(config.load.device));
+  auto target = load::find_target(config.load.device);
+  if (!target) return std::move(target).error().at(config.load.device_mark.text());
   LS_TRY(plan::LoadOptions options, load::load_options(config.load));
   LS_TRY(auto checkpoint, load::open_model(system_files(), config));
   LS_TRY(graph::Graph graph, graph::build_graph(*checkpoint, places_.adapters_dir));
   LS_TRY(plan::Plan made, plan::make_plan(checkpoint, std::move(graph), config.quantization,
-                                          registry_, target, options));
+                                          registry_, *target, options));
+  made.run = config.run;
   LS_CHECK(plan::plan_attention(config.attention, made));
   return std::make_shared<const plan::Plan>(std::move(made));
 }

@@ -163,9 +163,10 @@ Result<plan::LoadOptions> load_options(const config::LoadSection& section) {
   if (section.ring_nbytes != 0) options.ring_nbytes = section.ring_nbytes;
   options.threads = section.threads;
   options.place = section.place;
-  for (const auto& [component, name] : section.place) {
-    LS_TRY(plan::Target target, find_target(name));
-    if (target.index >= 0) options.device_sm[name] = target.sm;
+  for (const auto& [component, placement] : section.place) {
+    auto target = find_target(placement.device);
+    if (!target) return std::move(target).error().at(placement.where());
+    if (target->index >= 0) options.device_sm[placement.device] = target->sm;
   }
   return options;
 }

@@ -170,6 +170,7 @@ Node Plan::to_node() const {
                               {"pinned", integer(peaks.pinned)},
                               {"in_flight", integer(peaks.in_flight)},
                               {"staging", integer(peaks.staging)}})},
+      {"run", run.to_node()},
       {"rules", texts(rules)},
       {"notes", texts(notes)},
   };

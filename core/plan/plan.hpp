@@ -42,7 +42,7 @@ struct LoadOptions {
   uint64_t ring_nbytes = 256u << 20;         // upper bound; what the load can't use isn't allocated
   uint64_t piece_nbytes = 1u << 20;          // of one read through the ring; at most the ring
   unsigned threads = 0;                      // 0: usable_threads()
-  std::map<std::string, std::string> place;  // component → target, else the plan's
+  std::map<std::string, config::Placement> place;  // component → target, else the plan's
   std::map<std::string, uint32_t> device_sm;  // of targets "cuda:N" that are here
   bool repack = true;                         // kernels' own layouts; false: canonical tensors stay
   bool apart = false;      // parts of fused layers become layers of their own (dequantize)
@@ -179,6 +179,7 @@ struct Plan {
   std::shared_ptr<const formats::Checkpoint> checkpoint;
   graph::Graph graph;
   config::QuantConfig quantization;
+  config::RunSection run;
   Target target;
   LoadOptions options;
   std::vector<LayerPlan> layers;   // parallel to graph.layers

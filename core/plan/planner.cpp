@@ -88,9 +88,12 @@ class Planner {
     for (uint32_t i = 0; i < plan_.graph.components.size(); ++i) {
       plan_.slabs.push_back({i, 0, plan_.target});
     }
-    for (const auto& [name, text] : plan_.options.place) {
-      LS_TRY(Target target, parse_target(text));
-      if (auto sm = plan_.options.device_sm.find(text); sm != plan_.options.device_sm.end()) {
+    for (const auto& [name, placement] : plan_.options.place) {
+      auto parsed = parse_target(placement.device);
+      if (!parsed) return std::move(parsed).error().at(placement.where());
+      Target target = *std::move(parsed);
+      if (auto sm = plan_.options.device_sm.find(placement.device);
+          sm != plan_.options.device_sm.end()) {
         target.sm = sm->second;
       }
       bool found = false;
@@ -103,7 +106,7 @@ class Planner {
       }
       if (found) continue;
       std::string hint = nearest(name, names);
-      return Error{Code::invalid_config, "component does not exist", "load.place",
+      return Error{Code::invalid_config, "component does not exist", placement.where(),
                    "found " + quoted(name) + ", expected " + join(names),
                    hint.empty() ? "" : quoted(hint)};
     }

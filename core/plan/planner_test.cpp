@@ -228,7 +228,7 @@ TEST_F(Planning, ScheduleAndSlabsFollowTheFile) {
 TEST_F(Planning, OtherTargetsArePlannedWithoutTheDevice) {
   linear("a", 64, 32, "");
   LoadOptions options;
-  options.place = {{"transformer", "cuda:sm80"}};
+  options.place = {{"transformer", {"cuda:sm80"}}};
   Plan plan = planned(options);
   EXPECT_EQ(plan.slabs[0].target.sm, 80u);
   EXPECT_EQ(plan.peaks.device, 4096u);
@@ -239,7 +239,7 @@ TEST_F(Planning, OtherTargetsArePlannedWithoutTheDevice) {
 TEST_F(Planning, PlaceOfAnUnknownComponentIsAnError) {
   linear("a", 8, 8, "");
   LoadOptions options;
-  options.place = {{"transfomer", "cpu"}};
+  options.place = {{"transfomer", {"cpu"}}};
   EXPECT_EQ(error_of(options),
             "component does not exist: load.place: found \"transfomer\", expected transformer; did "
             "you mean \"transformer\"?");

@@ -160,6 +160,7 @@ std::string summary_text(const Plan& plan) {
     }
   }
   out += "\n";
+  if (const std::string run = plan.run.text(); !run.empty()) out += "run: " + run + "\n";
   if (plan.attention) out += plan.attention->text() + "\n";
   for (const std::string& note : plan.notes) out += "note: " + note + "\n";
   return out;

@@ -73,6 +73,17 @@ uint64_t free_nbytes(c10::Device device) {
   return allocator->getMemoryInfo(device.index()).first + static_cast<uint64_t>(unused);
 }
 
+Compute compute_of(const config::RunSection& run) {
+  switch (run.compute) {
+    case DType::BF16:
+      return Compute::bf16;
+    case DType::F16:
+      return Compute::f16;
+    default:
+      return Compute::f32;
+  }
+}
+
 c10::ScalarType scalar_type_of(Compute compute) {
   switch (compute) {
     case Compute::bf16:

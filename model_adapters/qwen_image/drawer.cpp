@@ -284,12 +284,14 @@ Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tens
 Result<at::Tensor> QwenImageDrawer::decode(const Run& run, const at::Tensor& input,
                                            std::string& why) {
   const int64_t height = run.options.height, width = run.options.width;
-  int64_t rows = run.options.decode_rows;
+  const uint32_t asked = run.options.decode_rows != 0 ? run.options.decode_rows
+                                                      : source_.model->plan().run.decode_rows;
+  int64_t rows = asked;
   const auto needs = [&](int64_t strip) {
     return vae_.decode_nbytes(run.batch, std::min(height, strip + kStripReach), width);
   };
   if (rows == 0) rows = height;
-  if (run.options.decode_rows == 0 && needs(height) > kNeverAsked) {
+  if (asked == 0 && needs(height) > kNeverAsked) {
     const uint64_t free = runtime::free_nbytes(vae_.device());
     while (rows > kFewestRows && needs(rows) > free) rows = (rows / 2 + 7) / 8 * 8;
     if (rows < height) {

@@ -7,7 +7,6 @@
 
 #include "base/text.hpp"
 #include "commands.hpp"
-#include "compute.hpp"
 #include "exit_code.hpp"
 #include "interrupt.hpp"
 #include "loading.hpp"
@@ -70,11 +69,10 @@ Result<double> step_flops(runtime::Pipeline& pipeline, const BenchOptions& o) {
   return flops / kSteps;
 }
 
-Result<Figures> measure(Engine& engine, const BenchOptions& o, runtime::Compute compute,
-                        bool graphs) {
+Result<Figures> measure(Engine& engine, const BenchOptions& o) {
   Figures out;
   ProgressLine progress;
-  const runtime::OpenOptions opening{compute, engine.config.load.threads, graphs};
+  const runtime::OpenOptions opening{.threads = engine.config.load.threads};
   for (uint32_t round = 0; round < o.rounds; ++round) {
     LS_TRY(auto model, load_model(engine, progress, true));
     out.report = model->report();
@@ -98,7 +96,7 @@ Result<Figures> measure(Engine& engine, const BenchOptions& o, runtime::Compute 
     out.device = gpu < 0 ? "cpu" : "cuda:" + std::to_string(gpu);
     LS_TRY(out.step_flops, step_flops(pipeline, o));
     out.attention = runtime::attention_calls();
-    LS_TRY(out.ceilings, runtime::measure_ceilings(gpu, compute));
+    LS_TRY(out.ceilings, runtime::measure_ceilings(gpu, runtime::compute_of(engine.config.run)));
   }
   return out;
 }
@@ -207,10 +205,8 @@ Result<int> run(const BenchOptions& options) {
     return Error{
         Code::invalid_argument, "invalid value", "--rounds", "found 0, expected 1 or more", "", {}};
   }
-  LS_TRY(const runtime::Compute compute, compute_of(options.common));
-  LS_TRY(const bool graphs, graphs_of(options.common));
   LS_TRY(Engine engine, open_engine(options.common));
-  LS_TRY(Figures figures, measure(engine, options, compute, graphs));
+  LS_TRY(Figures figures, measure(engine, options));
   if (options.unquantized) LS_CHECK(measure_unquantized(options, figures));
   const std::string json = to_node(figures).to_json(2) + "\n";
   if (file) LS_CHECK(file->write(json));

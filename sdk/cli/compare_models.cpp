@@ -2,7 +2,6 @@
 
 #include <loadstone/compare.hpp>
 
-#include "compute.hpp"
 #include "interrupt.hpp"
 #include "loading.hpp"
 #include "progress_line.hpp"
@@ -42,10 +41,8 @@ Result<compare::Outcome> compare_models(const CompareOptions& options,
     LS_TRY(Engine engine, open_variant(options, variant));
     return load_model(engine, progress);
   };
-  LS_TRY(const auto compute, compute_of(options.common));
-  LS_TRY(const bool graphs, graphs_of(options.common));
   compare::ModelControl control;
-  control.open = {compute, options.common.threads.value_or(0), graphs};
+  control.open = {.threads = options.common.threads.value_or(0)};
   control.cancel = &interrupt_token();
   control.progress = progress.sink();
   return compare::compare_models(request, open, control);

@@ -5,7 +5,6 @@
 
 #include "base/text.hpp"
 #include "commands.hpp"
-#include "compute.hpp"
 #include "exit_code.hpp"
 #include "formats/output_file.hpp"
 #include "interrupt.hpp"
@@ -60,13 +59,11 @@ void print_timings(const runtime::Generated& made) {
 Result<int> run(const GenerateOptions& options) {
   interrupt_token();  // from here on, SIGINT cancels
   LS_CHECK(check_outputs(options));
-  LS_TRY(const runtime::Compute compute, compute_of(options.common));
-  LS_TRY(const bool graphs, graphs_of(options.common));
   LS_TRY(Engine engine, open_engine(options.common));
   ProgressLine progress;
   LS_TRY(auto model, load_model(engine, progress));
   LS_TRY(runtime::Pipeline pipeline,
-         runtime::Pipeline::open(std::move(model), {compute, engine.config.load.threads, graphs}));
+         runtime::Pipeline::open(std::move(model), {.threads = engine.config.load.threads}));
   LS_TRY(const runtime::Generated made,
          pipeline.generate(options_of(options), {&interrupt_token(), progress.sink(), {}}));
   progress.clear();

@@ -18,8 +18,8 @@ struct CommonOptions {
   std::optional<std::string> device;
   std::optional<std::string> dtype;
   std::optional<uint32_t> threads;
-  std::optional<std::string> compute;  // of commands that draw: f32 or bf16
-  std::optional<std::string> graphs;   // of commands that draw: on or off
+  // Of commands that draw: config::RunSection's, as typed.
+  std::optional<std::string> compute, graphs, decode_rows;
 };
 
 struct InspectOptions {

@@ -79,12 +79,15 @@ void add_engine(CLI::App* sub, CommonOptions& common) {
       ->type_name("N");
 }
 
-void add_compute(CLI::App* sub, CommonOptions& common) {
+void add_run(CLI::App* sub, CommonOptions& common) {
   sub->add_option("--compute", common.compute, "Dtype of activations: f32 (default), bf16 or f16")
       ->type_name("TYPE");
   sub->add_option("--graphs", common.graphs,
                   "Record a step's kernels once and replay them, on a GPU: on (default) or off")
       ->type_name("on|off");
+  sub->add_option("--decode-rows", common.decode_rows,
+                  "Rows of a picture to decode at a time: auto (default: all that fit) or a number")
+      ->type_name("N|auto");
 }
 
 void add_config(CLI::App* sub, CommonOptions& common) {
@@ -201,7 +204,7 @@ void add_generate(Parser& p) {
   GenerateOptions& o = p.generate;
   CLI::App* sub = p.command(p.app, "generate", "Draw pictures", o);
   add_model(sub, o.common);
-  add_compute(sub, o.common);
+  add_run(sub, o.common);
   sub->add_option("--prompt", o.prompt, "What to draw")->type_name("TEXT");
   sub->add_option("--negative-prompt", o.negative_prompt,
                   "What to stay away from; without it there is no guidance")
@@ -234,7 +237,7 @@ void add_bench(Parser& p) {
   CLI::App* sub =
       p.command(p.app, "bench", "Measure loading and drawing beside what the machine can do", o);
   add_model(sub, o.common);
-  add_compute(sub, o.common);
+  add_run(sub, o.common);
   add_format(sub, o.json);
   const auto number = [sub](const char* name, uint32_t& value, const char* text) {
     sub->add_option(name, value, text)->capture_default_str()->type_name("N");
@@ -352,7 +355,7 @@ void add_compare(Parser& p) {
   }
   add_meaningless(sub, o.meaningless);
   add_engine(sub, o.common);
-  add_compute(sub, o.common);
+  add_run(sub, o.common);
   p.need(sub, "--output-json", o.output_json);
 }
 

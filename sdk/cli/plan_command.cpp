@@ -31,7 +31,10 @@ Result<std::string> text_of(const plan::Plan& plan, const PlanOptions& options) 
 
 Result<int> run(const PlanOptions& options) {
   LS_TRY(Engine engine, open_engine(options.common));
-  if (options.target) engine.config.load.device = *options.target;
+  if (options.target) {
+    engine.config.load.device = *options.target;
+    engine.config.load.device_mark = {};
+  }
   LS_TRY(const auto plan, engine.loader.plan(engine.config));
   LS_TRY(const std::string text, text_of(*plan, options));
   LS_CHECK(print(text));

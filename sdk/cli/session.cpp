@@ -4,8 +4,10 @@
 #include <functional>
 #include <system_error>
 
+#include "base/text.hpp"
 #include "config/load_dtype.hpp"
 #include "load/pipeline.hpp"
+#include "near_name.hpp"
 
 namespace loadstone::cli {
 namespace {
@@ -28,10 +30,44 @@ Result<config::PipelineConfig> read_config(const CommonOptions& common, const Lo
   return loader.make_config(common.model, common.quantization.value_or(""));
 }
 
+/// Errors of readers that the configuration file has too, named by the flag.
+template <typename T>
+Status read_flag(const char* flag, const std::optional<std::string>& text,
+                 Result<T> (*read)(const std::string&), T& out) {
+  if (!text) return {};
+  auto value = read(*text);
+  if (value) {
+    out = *std::move(value);
+    return {};
+  }
+  Error error = std::move(value).error();
+  return Error{Code::invalid_argument,  "invalid value",       flag,
+               std::move(error.detail), std::move(error.hint), {}};
+}
+
+Result<bool> read_on_off(const std::string& text) {
+  if (text == "on") return true;
+  if (text == "off") return false;
+  const std::vector<std::string> names{"on", "off"};
+  return Error{
+      Code::invalid_argument, "", "", "found " + loadstone::quoted(text) + ", expected on or off",
+      near_name(text, names), {}};
+}
+
+/// Flags of commands that draw, over what the file says.
+Status merge_run(const CommonOptions& common, config::RunSection& run) {
+  LS_CHECK(read_flag("--compute", common.compute, config::parse_compute, run.compute));
+  LS_CHECK(read_flag("--graphs", common.graphs, read_on_off, run.graphs));
+  return read_flag("--decode-rows", common.decode_rows, config::parse_decode_rows, run.decode_rows);
+}
+
 /// Flags win over the file.
 void merge_flags(const CommonOptions& common, config::PipelineConfig& config) {
   if (!common.model.empty()) config.model = common.model;
-  if (common.device) config.load.device = *common.device;
+  if (common.device) {
+    config.load.device = *common.device;
+    config.load.device_mark = {};
+  }
   if (common.dtype) config.load.dtype = *common.dtype;
   if (common.threads) config.load.threads = *common.threads;
 }
@@ -50,7 +86,8 @@ Status check_flags(const CommonOptions& common) {
     auto target = plan::parse_target(*common.device);
     if (!target) return named(std::move(target).error(), "--device");
   }
-  return {};
+  config::RunSection run;
+  return merge_run(common, run);
 }
 
 Result<Engine> make_engine(const CommonOptions& common, const ReadConfig& read) {
@@ -59,6 +96,7 @@ Result<Engine> make_engine(const CommonOptions& common, const ReadConfig& read) 
   LS_TRY(Loader loader, Loader::open(places));
   LS_TRY(config::PipelineConfig config, read(loader));
   merge_flags(common, config);
+  LS_CHECK(merge_run(common, config.run));
   if (config.model.empty()) {
     return Error{Code::invalid_argument,
                  "model missing",

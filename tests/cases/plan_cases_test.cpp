@@ -47,7 +47,7 @@ LoadOptions options_of(const Node* given) {
     if (key == "as_stored") out.as_stored = value.boolean();
     if (!value.is_map()) continue;
     for (const auto& [name, what] : value.entries()) {
-      if (key == "place") out.place[name] = what.text();
+      if (key == "place") out.place[name] = {what.text()};
       if (key == "device_sm") out.device_sm[name] = static_cast<uint32_t>(what.integer());
     }
   }

@@ -23,12 +23,15 @@ using Picture = compare::Frame;
 enum class Compute : uint8_t { f32, bf16, f16 };
 
 struct OpenOptions {
-  Compute compute = Compute::f32;
-  unsigned threads = 0;  // of LibTorch, process-wide; 0: usable_threads()
+  std::optional<Compute> compute = {};  // else as the model's configuration says (`run:`)
+  unsigned threads = 0;                 // of LibTorch, process-wide; 0: usable_threads()
   /// On a GPU: kernels that are launched again and again are recorded once for each shape and
-  /// replayed. The pictures are the same.
-  bool graphs = true;
+  /// replayed. The pictures are the same. Else as the model's configuration says.
+  std::optional<bool> graphs = {};
 };
+
+/// The dtype that a configuration's `run: {compute: …}` names.
+Compute compute_of(const config::RunSection& run);
 
 /// One call of a linear layer: x [rows, in] and y [rows, out], float32, valid during the call.
 struct LayerCall {
@@ -50,7 +53,8 @@ struct GenerateOptions {
   uint32_t num_images_per_prompt = 1;
 
   /// Rows of the picture that the decoder works on at a time: the same picture in less memory.
-  /// 0: all of them, or on a GPU as many as fit (Generated::decoding says so).
+  /// 0: as the model's configuration says, else all of them, or on a GPU as many as fit
+  /// (Generated::decoding says so).
   uint32_t decode_rows = 0;
 
   std::string output;        // FILE.png; several pictures: FILE_0.png, FILE_1.png, …; "": none
