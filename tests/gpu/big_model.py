@@ -1,13 +1,15 @@
 """Writes a Qwen-Image folder with random weights at the transformer's real width.
 
-    big_model.py EMOJI OUT [BLOCKS [LAYOUT]]      60 blocks: 20.4 B parameters, 41 GB in bf16
+    big_model.py EMOJI OUT [BLOCKS [LAYOUT [PART…]]]     60 blocks: 20.4 B parameters, 41 GB in bf16
 
 LAYOUT: blocks (a shard has 5 of them), one (file), forty (shards of equal length), dtype (one file,
 vectors in float32 before all matrices, as writers order by dtype).
 
-24 heads of 128, width 3072, MLP 12288; text encoder, VAE, tokenizer and scheduler are those of the
-small model EMOJI, so joint_attention_dim is theirs (128 instead of 3584: 0.01 % of the parameters).
-Every tensor is its own stretch of one random buffer: what is measured doesn't depend on values.
+24 heads of 128, width 3072, MLP 12288. PART: vae, text_encoder: these too at their real sizes (127 M
+and 8.3 B parameters, 17 GB); otherwise they are the small model EMOJI's, and with the text encoder
+joint_attention_dim (128 instead of 3584: 0.01 % of the parameters). Tokenizer and scheduler are
+EMOJI's. Every tensor is its own stretch of one random buffer: what is measured doesn't depend on
+values. The VAE's norms are ones, so that its pictures aren't flat.
 """
 import bisect
 import itertools
@@ -19,6 +21,8 @@ import struct
 import sys
 
 import numpy as np
+
+import big_parts
 
 WIDTH, MLP, HEAD = 3072, 12288, 128
 SHARD_BLOCKS = 5
@@ -92,19 +96,53 @@ def write_shard(path, shapes, pool, layout):
     return at
 
 
+def write_vae(out, pool):
+    config = json.load(open(f"{out}/vae/config.json"))
+    config.update(big_parts.VAE)
+    json.dump(config, open(f"{out}/vae/config.json", "w"), indent=1)
+    path = f"{out}/vae/diffusion_pytorch_model.safetensors"
+    shapes = list(big_parts.vae_shapes(big_parts.VAE))
+    total = write_shard(path, shapes, pool, "blocks")
+    with open(path, "r+b") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        start = file.tell()
+        for name, shape in shapes:
+            if name.endswith("gamma"):
+                file.seek(start + header[name]["data_offsets"][0])
+                file.write(b"\x80\x3f" * math.prod(shape))
+    return total
+
+
+def write_text_encoder(out, pool):
+    config = json.load(open(f"{out}/text_encoder/config.json"))
+    config["text_config"].update(big_parts.TEXT)
+    config["text_config"]["layer_types"] = ["full_attention"] * big_parts.TEXT["num_hidden_layers"]
+    config["text_config"]["rope_parameters"]["mrope_section"] = big_parts.MROPE
+    config["vision_config"].update(big_parts.VISION)
+    json.dump(config, open(f"{out}/text_encoder/config.json", "w"), indent=1)
+    return write_shard(f"{out}/text_encoder/model.safetensors",
+                       list(big_parts.text_shapes(big_parts.TEXT, big_parts.VISION)), pool, "blocks")
+
+
 def main():
     small, out = sys.argv[1:3]
     blocks = int(sys.argv[3]) if len(sys.argv) > 3 else 60
     layout = sys.argv[4] if len(sys.argv) > 4 else "blocks"
+    parts = sys.argv[5:]
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(small, out, ignore=shutil.ignore_patterns("transformer"))
     os.mkdir(f"{out}/transformer")
     config = json.load(open(f"{small}/transformer/config.json"))
     config.update(num_layers=blocks, num_attention_heads=WIDTH // HEAD, attention_head_dim=HEAD,
                   axes_dims_rope=[16, 56, 56])
+    if "text_encoder" in parts:
+        config["joint_attention_dim"] = big_parts.TEXT["hidden_size"]
     json.dump(config, open(f"{out}/transformer/config.json", "w"), indent=1)
     values = np.random.default_rng(0).standard_normal(80_000_000, np.float32) * 0.02
-    pool = memoryview((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+    values = (values.view(np.uint32) >> 16).astype(np.uint16)
+    if "text_encoder" in parts:  # an embedding is longer than that
+        values = np.resize(values, 7 * len(values))
+    pool = memoryview(values.tobytes())
     latent, picture, text = config["in_channels"], config["out_channels"], config["joint_attention_dim"]
     tensors = list(other_shapes(latent, picture, text))
     tensors += [tensor for b in range(blocks) for tensor in block_shapes(b)]
@@ -116,7 +154,11 @@ def main():
         places.update({tensor: name for tensor, _ in shapes})
     json.dump({"metadata": {"total_size": total}, "weight_map": places},
               open(f"{out}/transformer/diffusion_pytorch_model.safetensors.index.json", "w"))
-    print(f"wrote {out}: {blocks} blocks, {total / 1e9:.2f} GB, {len(shards)} files", flush=True)
+    for part, write in (("vae", write_vae), ("text_encoder", write_text_encoder)):
+        if part in parts:
+            total += write(out, pool)
+    print(f"wrote {out}: {blocks} blocks, {total / 1e9:.2f} GB, {len(shards)} files"
+          + "".join(f", {part} at its size" for part in parts), flush=True)
 
 
 main()
