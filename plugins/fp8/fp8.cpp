@@ -11,9 +11,10 @@
 #include "fp8/saving.hpp"
 #include "fp8/session.hpp"
 #if defined(LOADSTONE_CUDA)
+#include "common/cuda/device_session.hpp"
 #include "common/cuda/either.hpp"
 #include "fp8/device.hpp"
-#include "fp8/device_session.hpp"
+#include "fp8/device_quantizer.hpp"
 #endif
 
 namespace loadstone::fp8 {
@@ -57,7 +58,8 @@ constexpr double kRoundingError = 0.036;
 struct Fp8 {
   using Config = fp8::Config;
 #if defined(LOADSTONE_CUDA)
-  using Session = common::cuda::EitherSession<fp8::Session, DeviceSession>;
+  using Session =
+      common::cuda::EitherSession<fp8::Session, common::cuda::DeviceSession<DeviceQuantizer>>;
   using Bound = common::cuda::EitherBound<fp8::Bound, DeviceBound>;
   static constexpr bool kCuda = true;
 #else

@@ -12,10 +12,11 @@
 #include "int8/bound.hpp"
 #include "int8/session.hpp"
 #if defined(LOADSTONE_CUDA)
+#include "common/cuda/device_session.hpp"
 #include "common/cuda/either.hpp"
 #include "common/cuda/target.hpp"
 #include "int8/device.hpp"
-#include "int8/device_session.hpp"
+#include "int8/device_quantizer.hpp"
 #endif
 
 namespace loadstone::int8 {
@@ -36,7 +37,8 @@ constexpr double kRoundingError = 0.51 / 127.0;  // half a step of the largest v
 struct Int8 {
   using Config = int8::Config;
 #if defined(LOADSTONE_CUDA)
-  using Session = common::cuda::EitherSession<int8::Session, DeviceSession>;
+  using Session =
+      common::cuda::EitherSession<int8::Session, common::cuda::DeviceSession<DeviceQuantizer>>;
   using Bound = common::cuda::EitherBound<int8::Bound, DeviceBound>;
   static constexpr bool kCuda = true;
 #else

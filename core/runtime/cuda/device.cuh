@@ -1,13 +1,12 @@
 // What this folder's kernels share.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <cstdint>
 #include <initializer_list>
 
+#include "device/floats.cuh"
 #include "runtime/cuda/launch.hpp"
 
 namespace loadstone::runtime::cuda {
@@ -15,29 +14,9 @@ namespace loadstone::runtime::cuda {
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kBytes = 16;  // that a thread reads or writes at once, where addresses allow it
 
-__device__ inline float to_float(float v) { return v; }
-__device__ inline float to_float(__half v) { return __half2float(v); }
-__device__ inline float to_float(__nv_bfloat16 v) { return __bfloat162float(v); }
-
-template <typename T>
-__device__ inline T from_float(float v);
-template <>
-__device__ inline float from_float<float>(float v) {
-  return v;
-}
-template <>
-__device__ inline __half from_float<__half>(float v) {
-  return __float2half_rn(v);
-}
-template <>
-__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
-  return __float2bfloat16_rn(v);
-}
-
-template <typename T, int count>
-struct alignas(sizeof(T) * count) Pack {
-  T at[count];
-};
+using device::from_float;
+using device::Pack;
+using device::to_float;
 
 /// `count` values as float32, `together` of them at once: the address is a multiple of that.
 template <int together, int count, typename T>

@@ -1,11 +1,13 @@
 #include <algorithm>
 
-#include "common/cuda/hopper.cuh"
 #include "common/cuda/int8_tiles.hpp"
 #include "common/cuda/types.cuh"
+#include "device/hopper.cuh"
 
 namespace loadstone::common::cuda {
 namespace {
+
+namespace hopper = device::hopper;
 
 // A cluster of two blocks makes 256 x 256 of y at a time: each block 128 rows, both the same
 // columns, of whose W each fetches half for both. A block: one warpgroup that fetches, two that

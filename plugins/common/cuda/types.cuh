@@ -1,34 +1,19 @@
 // Floats and codes as kernels read and write them. Private to kernels.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_fp8.h>
 #include <cuda_runtime_api.h>
 #include <loadstone/plugin.h>
 
 #include <cstdint>
 
+#include "device/floats.cuh"
+
 namespace loadstone::common::cuda {
 
-__device__ inline float to_float(float v) { return v; }
-__device__ inline float to_float(__half v) { return __half2float(v); }
-__device__ inline float to_float(__nv_bfloat16 v) { return __bfloat162float(v); }
-
-template <typename T>
-__device__ inline T from_float(float v);
-template <>
-__device__ inline float from_float<float>(float v) {
-  return v;
-}
-template <>
-__device__ inline __half from_float<__half>(float v) {
-  return __float2half_rn(v);
-}
-template <>
-__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
-  return __float2bfloat16_rn(v);
-}
+using device::from_float;
+using device::Pack;
+using device::to_float;
 
 __device__ inline float e4m3_value(uint8_t code) {
   return __half2float(__half(__nv_cvt_fp8_to_halfraw(code, __NV_E4M3)));
@@ -51,12 +36,6 @@ __device__ inline float e8m0_value(uint8_t byte) {
                          : byte == 255 ? 0x7fc00000u
                                        : uint32_t{byte} << 23);
 }
-
-/// `count` values that are read or written at once.
-template <typename T, int count>
-struct alignas(sizeof(T) * count) Pack {
-  T at[count];
-};
 
 /// Value i of an array of F32, F16 or BF16.
 __device__ inline float float_at(const void* at, uint32_t dtype, uint64_t i) {

@@ -5,9 +5,10 @@
 #include "common/mx/bound.hpp"
 #include "common/mx/saving.hpp"
 #if defined(LOADSTONE_CUDA)
+#include "common/cuda/device_session.hpp"
 #include "common/cuda/either.hpp"
 #include "common/mx/device.hpp"
-#include "common/mx/device_session.hpp"
+#include "common/mx/device_quantizer.hpp"
 #endif
 
 namespace loadstone::common::mx {
@@ -25,7 +26,7 @@ inline bool plan_layer(const Config& config, const sdk::Layer& layer,
 #if defined(LOADSTONE_CUDA)
   if (target.cuda() && !form->decodes) {
     ls_work& work = out.quantize(device_kernel_name(config, *form, layer));
-    if (device_makes(*form)) work.produce_on = LS_PLACE_ANY;
+    if (DeviceQuantizer::takes(*form)) work.produce_on = LS_PLACE_ANY;
     out.reason("values are exact in bf16: decoded there, products in bf16");
   }
 #endif
@@ -35,7 +36,7 @@ inline bool plan_layer(const Config& config, const sdk::Layer& layer,
 struct Method {
   using Config = mx::Config;
 #if defined(LOADSTONE_CUDA)
-  using Session = cuda::EitherSession<mx::Session, DeviceSession>;
+  using Session = cuda::EitherSession<mx::Session, cuda::DeviceSession<DeviceQuantizer>>;
   using Bound = cuda::EitherBound<mx::Bound, DeviceBound>;
   static constexpr bool kCuda = true;
 #else

@@ -11,7 +11,7 @@
 namespace loadstone::runtime::fp8_attention::cuda {
 namespace {
 
-namespace hopper = common::cuda::hopper;
+namespace hopper = device::hopper;
 
 constexpr int kStages = 3, kGroups = 3, kThreads = 128 * (kGroups + 1);
 constexpr int kGroupRows = 64, kGroupNbytes = kGroupRows * kTile;  // queries of a warpgroup
@@ -53,8 +53,8 @@ __device__ inline void bring(const Workspace& space, const Place& place, uint32_
   hopper::barrier_expect(q_ready, kGroups * kGroupNbytes);
   const uint8_t* q = space.q + place.head * place.q_tiles * kTileNbytes;
   for (int i = 0; i < kGroups; ++i) {
-    copy_bytes(q_at + i * kGroupNbytes, q + place.stored_group(i) * kGroupNbytes, kGroupNbytes,
-               q_ready);
+    hopper::copy_bytes(q_at + i * kGroupNbytes, q + place.stored_group(i) * kGroupNbytes,
+                       kGroupNbytes, q_ready);
   }
   const uint8_t* k = space.k + place.kv_head * place.key_tiles * kTileNbytes;
   const uint8_t* v = space.v + place.kv_head * place.key_tiles * kValueNbytes;
@@ -66,8 +66,8 @@ __device__ inline void bring(const Workspace& space, const Place& place, uint32_
     }
     hopper::barrier_expect(full, kStageNbytes);
     const uint32_t at = stages + stage * kStageNbytes;
-    copy_bytes(at, k + int64_t{t} * kTileNbytes, kTileNbytes, full);
-    copy_bytes(at + kTileNbytes, v + int64_t{t} * kValueNbytes, kValueNbytes, full);
+    hopper::copy_bytes(at, k + int64_t{t} * kTileNbytes, kTileNbytes, full);
+    hopper::copy_bytes(at + kTileNbytes, v + int64_t{t} * kValueNbytes, kValueNbytes, full);
   }
 }
 
@@ -181,7 +181,8 @@ __device__ inline void consume(const Call& call, const Workspace& space, const P
     weigh(scores, factor, left < kTile ? static_cast<int>(left) : kTile, lane, running, shrink,
           weights);
     add_values(weights, v, shrink, sums);
-    if (threadIdx.x % 128 == 0) barrier_arrive(hopper::shared_address(&barriers.empty[stage]));
+    if (threadIdx.x % 128 == 0)
+      hopper::barrier_arrive(hopper::shared_address(&barriers.empty[stage]));
   }
   const int64_t first = place.group(group) * kGroupRows + row;
   store<T>(call, space, place, sums, first, 0, lane);

@@ -1,25 +1,11 @@
-// Hopper's e4m3 products as attention uses them, and copies of whole tiles. PTX ISA 8.0, sm_90a
-// only. Private to kernels.
+// Hopper's e4m3 products as attention uses them. PTX ISA 8.0, sm_90a only. Private to kernels.
 #pragma once
 
 #include <cstdint>
 
-#include "common/cuda/hopper.cuh"
+#include "device/hopper.cuh"
 
 namespace loadstone::runtime::fp8_attention::cuda {
-
-/// Contiguous bytes, multiples of 16, to shared memory.
-__device__ inline void copy_bytes(uint32_t to, const void* from, uint32_t nbytes,
-                                  uint32_t barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(to),
-      "l"(from), "r"(nbytes), "r"(barrier)
-      : "memory");
-}
-__device__ inline void barrier_arrive(uint32_t barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
 
 /// Four values as codes, the first in the lowest byte.
 __device__ inline uint32_t four_codes(float a, float b, float c, float d) {
@@ -35,11 +21,6 @@ __device__ inline float exp2_of(float x) {
   return out;
 }
 
-#define LOADSTONE_FOUR(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
-#define LOADSTONE_SIXTEEN(d, i)                                             \
-  LOADSTONE_FOUR(d, i), LOADSTONE_FOUR(d, i + 4), LOADSTONE_FOUR(d, i + 8), \
-      LOADSTONE_FOUR(d, i + 12)
-
 /// d (64, 128) = a (64, 32)·bᵀ (128, 32) + d (without d where `adds` is 0). Value 4j+2h+c of a
 /// thread: row 16·warp + lane/4 + 8h, column 8j + 2·(lane%4) + c.
 __device__ inline void product_scores(float (&d)[64], uint64_t a, uint64_t b, int adds) {
@@ -51,8 +32,8 @@ __device__ inline void product_scores(float (&d)[64], uint64_t a, uint64_t b, in
       "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
       "}, %64, %65, p, 1, 1;\n}"
-      : LOADSTONE_SIXTEEN(d, 0), LOADSTONE_SIXTEEN(d, 16), LOADSTONE_SIXTEEN(d, 32),
-        LOADSTONE_SIXTEEN(d, 48)
+      : LOADSTONE_SIXTEEN("+f", d, 0), LOADSTONE_SIXTEEN("+f", d, 16),
+        LOADSTONE_SIXTEEN("+f", d, 32), LOADSTONE_SIXTEEN("+f", d, 48)
       : "l"(a), "l"(b), "r"(adds));
 }
 
@@ -66,7 +47,7 @@ __device__ inline void product_values_low(float (&d)[32], const uint32_t (&a)[4]
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
       "}, {%32, %33, %34, %35}, %36, p, 1, 1;\n}"
-      : LOADSTONE_SIXTEEN(d, 0), LOADSTONE_SIXTEEN(d, 16)
+      : LOADSTONE_SIXTEEN("+f", d, 0), LOADSTONE_SIXTEEN("+f", d, 16)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(adds));
 }
 /// The same with b (72, 32).
@@ -79,11 +60,8 @@ __device__ inline void product_values_high(float (&d)[36], const uint32_t (&a)[4
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
       "%32, %33, %34, %35"
       "}, {%36, %37, %38, %39}, %40, p, 1, 1;\n}"
-      : LOADSTONE_SIXTEEN(d, 0), LOADSTONE_SIXTEEN(d, 16), LOADSTONE_FOUR(d, 32)
+      : LOADSTONE_SIXTEEN("+f", d, 0), LOADSTONE_SIXTEEN("+f", d, 16), LOADSTONE_FOUR("+f", d, 32)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(adds));
 }
-
-#undef LOADSTONE_SIXTEEN
-#undef LOADSTONE_FOUR
 
 }  // namespace loadstone::runtime::fp8_attention::cuda

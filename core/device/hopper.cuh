@@ -1,13 +1,13 @@
-// Hopper's asynchronous units as kernels use them: barriers in shared memory, tiles copied by the
-// copy engine into every block of a cluster, products of a warpgroup from shared memory. PTX ISA
-// 8.0, sm_90a only. Private to kernels.
+// Hopper's asynchronous units as kernels of plugins and runtime use them: barriers in shared
+// memory, tiles copied by the copy engine into every block of a cluster, products of a warpgroup
+// from shared memory. PTX ISA 8.0, sm_90a only. Private to kernels.
 #pragma once
 
 #include <cuda.h>
 
 #include <cstdint>
 
-namespace loadstone::common::cuda::hopper {
+namespace loadstone::device::hopper {
 
 __device__ inline uint32_t shared_address(const void* at) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(at));
@@ -27,6 +27,9 @@ __device__ inline void barrier_wait(uint32_t barrier, uint32_t parity) {
       "@done bra over;\nbra again;\nover:\n}" ::"r"(barrier),
       "r"(parity)
       : "memory");
+}
+__device__ inline void barrier_arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 /// Arrives once, and announces bytes that copies will bring.
 __device__ inline void barrier_expect(uint32_t barrier, uint32_t nbytes) {
@@ -52,6 +55,15 @@ __device__ inline void cluster_sync() {
   asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
+/// Contiguous bytes, multiples of 16, to shared memory.
+__device__ inline void copy_bytes(uint32_t to, const void* from, uint32_t nbytes,
+                                  uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(to),
+      "l"(from), "r"(nbytes), "r"(barrier)
+      : "memory");
+}
 /// A box of a matrix to shared memory; `column` and `row` of its first element.
 __device__ inline void copy_box(uint32_t to, const CUtensorMap& map, int32_t column, int32_t row,
                                 uint32_t barrier) {
@@ -101,10 +113,11 @@ __device__ inline void some_sync(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-#define LOADSTONE_FOUR(d, i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3])
-#define LOADSTONE_SIXTEEN(d, i)                                             \
-  LOADSTONE_FOUR(d, i), LOADSTONE_FOUR(d, i + 4), LOADSTONE_FOUR(d, i + 8), \
-      LOADSTONE_FOUR(d, i + 12)
+/// Accumulators as operands of an asm statement; `kind` is "+r" or "+f".
+#define LOADSTONE_FOUR(kind, d, i) kind(d[i]), kind(d[i + 1]), kind(d[i + 2]), kind(d[i + 3])
+#define LOADSTONE_SIXTEEN(kind, d, i)                                                         \
+  LOADSTONE_FOUR(kind, d, i), LOADSTONE_FOUR(kind, d, i + 4), LOADSTONE_FOUR(kind, d, i + 8), \
+      LOADSTONE_FOUR(kind, d, i + 12)
 
 /// d (64, 256) = a (64, 32)·bᵀ (256, 32) + d (without d where `adds` is 0), int8 to int32. Value
 /// 4j+2h+c of a thread: row 16·warp + lane/4 + 8h, column 8j + 2·(lane%4) + c.
@@ -121,13 +134,11 @@ __device__ inline void product_s8(uint32_t (&d)[128], uint64_t a, uint64_t b, in
       "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, "
       "%111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, "
       "%125, %126, %127}, %128, %129, p;\n}"
-      : LOADSTONE_SIXTEEN(d, 0), LOADSTONE_SIXTEEN(d, 16), LOADSTONE_SIXTEEN(d, 32),
-        LOADSTONE_SIXTEEN(d, 48), LOADSTONE_SIXTEEN(d, 64), LOADSTONE_SIXTEEN(d, 80),
-        LOADSTONE_SIXTEEN(d, 96), LOADSTONE_SIXTEEN(d, 112)
+      : LOADSTONE_SIXTEEN("+r", d, 0), LOADSTONE_SIXTEEN("+r", d, 16),
+        LOADSTONE_SIXTEEN("+r", d, 32), LOADSTONE_SIXTEEN("+r", d, 48),
+        LOADSTONE_SIXTEEN("+r", d, 64), LOADSTONE_SIXTEEN("+r", d, 80),
+        LOADSTONE_SIXTEEN("+r", d, 96), LOADSTONE_SIXTEEN("+r", d, 112)
       : "l"(a), "l"(b), "r"(adds));
 }
 
-#undef LOADSTONE_SIXTEEN
-#undef LOADSTONE_FOUR
-
-}  // namespace loadstone::common::cuda::hopper
+}  // namespace loadstone::device::hopper
