@@ -107,6 +107,54 @@ TEST_F(AutoRoundMx, ActivationsHaveTheBitsTheySay) {
             "act_bits rejected: found 4 under weights of 8 bits, expected 8 or 16");
 }
 
+TEST_F(AutoRoundMx, SavedNativelyALayerKeepsItsBits) {
+  struct Case {
+    int bits;        // of the dictionary
+    Json own;        // of the layer
+    Json declared;   // the fields of the native declaration
+    uint64_t width;  // of the layer's codes
+  };
+  const Case cases[] = {
+      {4, {{"bits", 4}, {"act_bits", 4}}, Json::object(), 4},
+      {4, {{"bits", 8}, {"act_bits", 8}}, {{"weight_bits", 8}}, 8},
+      {4, {{"bits", 4}, {"act_bits", 8}}, {{"activation_bits", 8}}, 4},
+      {4, {{"bits", 8}, {"act_bits", 16}}, {{"weight_bits", 8}, {"activation_bits", 16}}, 8},
+      {8, {{"bits", 8}, {"act_bits", 8}}, Json::object(), 8},
+      {8, {{"bits", 4}, {"act_bits", 4}}, {{"weight_bits", 4}}, 4},
+      {8, {{"bits", 4}, {"act_bits", 8}}, {{"weight_bits", 4}, {"activation_bits", 8}}, 4},
+      {8, {{"bits", 8}, {"act_bits", 16}}, {{"activation_bits", 16}}, 8},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(std::to_string(one.bits) + " " + one.own.dump());
+    Driver& driver = one.bits == 4 ? mxfp4 : mxfp8;
+    const Json dictionary_of_it = dictionary(one.bits, {{"extra_config", {{"a", one.own}}}});
+    driver.configure(driver.read_declaration(dictionary_of_it, 1).of("a"));
+    TestLayer layer = one.width == 4 ? four_bits("a") : eight_bits("a");
+    Produced produced = driver.produce(layer);
+    const std::string kernel = produced.answer.kernel;
+    const auto weight = driver.dequantize(layer, produced, 0, kRows, kColumns);
+    Json found = driver.saved_declaration();
+    TestLayer again;
+    again.path = "a";
+    again.out = kRows;
+    again.in = kColumns;
+    again.part("a", 0, kRows);
+    for (const Driver::Saved& saved : driver.save(layer, produced)) {
+      const std::vector<uint64_t> shape(saved.shape.shape, saved.shape.shape + saved.shape.rank);
+      again.tensor(saved.name, saved.shape.dtype, shape, saved.bytes, saved.part);
+    }
+    driver.configure(driver.read_declaration(found, 0).of("a"));
+    Produced reloaded = driver.produce(again);
+    EXPECT_EQ(reloaded.answer.kernel, kernel);
+    EXPECT_EQ(driver.dequantize(again, reloaded, 0, kRows, kColumns), weight);
+    for (const char* key : {"quant_method", "ignored_layers", "is_checkpoint_mxfp4_serialized",
+                            "is_checkpoint_mxfp8_serialized"}) {
+      found.erase(key);
+    }
+    EXPECT_EQ(found, one.declared);
+  }
+}
+
 TEST_F(AutoRoundMx, BitsThatNoFormatHasAreRefused) {
   EXPECT_EQ(
       refusal(

@@ -124,6 +124,7 @@ struct Mxfp4 : common::mx::Method {
       out += std::to_string(config.w4a8_steps[i]);
     }
     if (!config.w4a8_steps.empty()) out += "]";
+    out += common::mx::declared_bits(config, common::MxElement::e2m1);
     return out + ",\"ignored_layers\":" + common::json_list(config.ignored_layers) + "}";
   }
 };

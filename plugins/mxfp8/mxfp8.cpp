@@ -56,9 +56,10 @@ struct Mxfp8 : common::mx::Method {
 
   static std::string declaration(const Config& config) {
     const bool rceil = config.rule == common::MxRule::rceil;
-    return std::string(R"({"quant_method":"mxfp8","is_checkpoint_mxfp8_serialized":true,)") +
-           (rceil ? R"("scale_rule":"rceil",)" : "") +
-           "\"ignored_layers\":" + common::json_list(config.ignored_layers) + "}";
+    return std::string(R"({"quant_method":"mxfp8","is_checkpoint_mxfp8_serialized":true)") +
+           (rceil ? R"(,"scale_rule":"rceil")" : "") +
+           common::mx::declared_bits(config, common::MxElement::e4m3) +
+           ",\"ignored_layers\":" + common::json_list(config.ignored_layers) + "}";
   }
 };
 

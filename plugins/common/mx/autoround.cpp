@@ -68,4 +68,14 @@ void configure_bits(const sdk::Values& values, Config& config) {
   }
 }
 
+std::string declared_bits(const Config& config, MxElement own) {
+  std::string out;
+  if (config.element != own) {
+    out += config.element == MxElement::e4m3 ? ",\"weight_bits\":8" : ",\"weight_bits\":4";
+  }
+  if (config.weights_only) out += ",\"activation_bits\":16";
+  if (config.w4a8) out += ",\"activation_bits\":8";
+  return out;
+}
+
 }  // namespace loadstone::common::mx

@@ -28,4 +28,8 @@ void read_autoround(const sdk::Node& node, sdk::Declaration& out);
 /// 4-bit activations.
 void configure_bits(const sdk::Values& values, Config& config);
 
+/// The two fields as entries of a native declaration, each with a comma before it: what `config`
+/// has otherwise than a method of `own` elements.
+std::string declared_bits(const Config& config, MxElement own);
+
 }  // namespace loadstone::common::mx

@@ -390,6 +390,13 @@ class Driver {
     return saved_;
   }
 
+  /// What save_model declares.
+  Json saved_declaration() {
+    saved_declaration_ = Json();
+    check(table_->save_model(config_, nullptr));
+    return saved_declaration_;
+  }
+
   static uint64_t stored_nbytes(const ls_stored& stored) {
     uint64_t elements = 1;
     for (uint32_t i = 0; i < stored.rank; ++i) elements *= stored.shape[i];
@@ -514,6 +521,10 @@ class Driver {
     lend_declarations(out);
     out.save_tensor = [](ls_sink*, const ls_stored* one, uint32_t part) -> int32_t {
       saved_.push_back({*one, one->name, part, {}});
+      return LS_OK;
+    };
+    out.save_declaration = [](ls_sink*, const char* json) -> int32_t {
+      saved_declaration_ = Json::parse(json);
       return LS_OK;
     };
     return out;
@@ -651,6 +662,7 @@ class Driver {
   }
 
   inline static std::vector<Saved> saved_;
+  inline static Json saved_declaration_;
   const ls_method* table_ = nullptr;
   ls_config* config_ = nullptr;
 };
