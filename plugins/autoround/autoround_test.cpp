@@ -375,6 +375,26 @@ TEST_F(AutoRound, S29_ScalesThatAreNotFiniteOrZeroForOtherCodes) {
   }
 }
 
+TEST_F(AutoRound, S29_ScalesWhoseProductsLeaveFloat32) {
+  const uint16_t largest = 0xff7f;  // bfloat16: -3.39e38
+  for (const uint32_t want : {LS_WANT_QUANTIZE, LS_WANT_DECODE}) {
+    Packed packed;
+    packed.scale_dtype = LS_DTYPE_BF16;
+    packed.make();
+    packed.layer.want = want;
+    auto& sources = packed.layer.sources();
+    std::fill(sources[0].bytes.begin(), sources[0].bytes.end(), static_cast<char>(0x89));
+    std::fill(sources[1].bytes.begin(), sources[1].bytes.end(), static_cast<char>(0x77));
+    std::memcpy(&sources[2].bytes[2 * (64 + 5)], &largest, 2);
+    w4();
+    driver.produce(packed.layer);  // levels are 0 and 1
+    sources[0].bytes[4 * (15 * 64 + 5)] = static_cast<char>(0x8a);
+    EXPECT_EQ(refusal_of(driver, packed.layer),
+              "scale rejected: \"scales\" (part 0): found a value whose products leave float32 at "
+              "[1, 5]");
+  }
+}
+
 TEST_F(AutoRound, AZeroScaleIsFineWhereAllCodesAreTheirZeroPoint) {
   Packed packed;
   packed.make();

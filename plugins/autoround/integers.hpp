@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "autoround/stored.hpp"
+#include "common/numerics/floats.hpp"
 #include "common/weight_only/weight_only.hpp"
 #if defined(LOADSTONE_CUDA)
 #include "autoround/device.hpp"
@@ -164,27 +165,39 @@ struct Integers {
       return "\"scales\"";
     }
 
-    /// Finite, and not zero where a code differs from its zero point. Negative ones are fine.
+    /// Finite, as what it scales is, and not zero where a code differs from its zero point.
+    /// Negative ones are fine.
     static void check_scales(const int_packs::Matrix& m, const std::string& label) {
       for (uint64_t group = 0; group < m.groups; ++group) {
         for (uint64_t n = 0; n < m.n; ++n) {
           const float scale = int_packs::scale_at(m, group, n);
-          if (scale != 0 && scale - scale == 0) continue;
-          if (scale == 0 && all_zero(m, group, n)) continue;
-          sdk::fail(LS_INVALID_CHECKPOINT,
-                    "scale rejected: " + label + ": found " +
-                        (scale == 0 ? "zero for codes that aren't" : "a value that isn't finite") +
-                        " at [" + std::to_string(group) + ", " + std::to_string(n) + "]");
+          if (scale != 0 && common::is_finite(scale * 256.0f)) continue;  // no level is larger
+          const char* found = why_refused(m, group, n, scale);
+          if (found == nullptr) continue;
+          sdk::fail(LS_INVALID_CHECKPOINT, "scale rejected: " + label + ": found " + found +
+                                               " at [" + std::to_string(group) + ", " +
+                                               std::to_string(n) + "]");
         }
       }
     }
 
-    static bool all_zero(const int_packs::Matrix& m, uint64_t group, uint64_t n) {
-      const uint32_t zero = int_packs::zero_at(m, group, n);
+    static const char* why_refused(const int_packs::Matrix& m, uint64_t group, uint64_t n,
+                                   float scale) {
+      if (!common::is_finite(scale)) return "a value that isn't finite";
+      const float level = largest_level(m, group, n);
+      if (scale == 0 && level != 0) return "zero for codes that aren't";
+      return common::is_finite(scale * level) ? nullptr : "a value whose products leave float32";
+    }
+
+    /// max |code - zero point| of a group.
+    static float largest_level(const int_packs::Matrix& m, uint64_t group, uint64_t n) {
+      const auto zero = static_cast<int64_t>(int_packs::zero_at(m, group, n));
+      int64_t out = 0;
       for (uint64_t k = 0; k < m.k; ++k) {
-        if (m.group_of(k) == group && int_packs::code_at(m, k, n) != zero) return false;
+        if (m.group_of(k) != group) continue;
+        out = std::max(out, std::abs(int64_t{int_packs::code_at(m, k, n)} - zero));
       }
-      return true;
+      return static_cast<float>(out);
     }
 
     void decode(const Form& form) const {

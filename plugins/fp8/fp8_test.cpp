@@ -256,6 +256,25 @@ TEST_F(Fp8, S29_ZeroScaleIsAllowedOnlyOverZeroCodes) {
   driver.produce(blocks);  // -0 is 0
 }
 
+TEST_F(Fp8, S29_ScalesWhoseProductsLeaveFloat32AreRefusedWithTheirRow) {
+  driver.configure(kSerialized);
+  for (const uint32_t want : {LS_WANT_QUANTIZE, LS_WANT_DECODE}) {
+    TestLayer rows = stored(2, 8, "weight_scale", {2, 1}, {1.0f, 1e38f});
+    TestLayer blocks = stored(1, 256, "weight_scale_inv", {1, 2}, {1.0f, 1e38f});
+    TestLayer tensor = stored(2, 8, "weight_scale", {}, {1e38f});
+    for (TestLayer* layer : {&rows, &blocks, &tensor}) {
+      layer->want = want;
+      layer->load_dtype = LS_DTYPE_F32;
+      std::vector<char>& codes = layer->sources()[0].bytes;
+      std::fill(codes.begin(), codes.end(), '\x44');  // 3: 3e38 is a float32
+      driver.produce(*layer);
+      codes.back() = '\x48';  // 4
+      EXPECT_EQ(load_refusal(*layer), "weight is not finite: blocks.0.linear.weight: row " +
+                                          std::to_string(layer->out - 1));
+    }
+  }
+}
+
 TEST_F(Fp8, S33_WeightsThatAreNotFiniteAreRefused) {
   const Json ways[] = {
       Json::object(), {{"weight_granularity", "tensor"}}, {{"weight_block_size", {2, 32}}}};

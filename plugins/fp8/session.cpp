@@ -1,7 +1,9 @@
 #include "fp8/session.hpp"
 
 #include <algorithm>
+#include <limits>
 
+#include "common/codecs/e4m3.hpp"
 #include "common/codecs/e5m2.hpp"
 #include "common/layer/pieces.hpp"
 #include "common/numerics/floats.hpp"
@@ -25,6 +27,11 @@ uint8_t top_code(const uint8_t* codes, uint64_t n) {
 
 /// The largest magnitude that is a number.
 uint8_t last_finite(const Form& form) { return form.code_dtype == LS_DTYPE_F8_E4M3 ? 0x7e : 0x7b; }
+
+float value_of(const Form& form, uint8_t code) {
+  return form.code_dtype == LS_DTYPE_F8_E4M3 ? common::e4m3_decode(code)
+                                             : common::e5m2_decode(code);
+}
 
 }  // namespace
 
@@ -176,7 +183,10 @@ void Session::read_weight_scales(const PartForm& part, const void* from, uint64_
     out = stored_scales_ + part.block_begin * form_.scale_columns;
   }
   common::widen_scales(part, *part.scale, from, begin, count, out);
-  for (uint64_t s = 0; s < count; ++s) any_zero_scale_ = any_zero_scale_ || out[s] == 0.0f;
+  const float most = std::numeric_limits<float>::max() / value_of(form_, last_finite(form_));
+  for (uint64_t s = 0; s < count; ++s) {
+    looks_at_scales_ = looks_at_scales_ || out[s] == 0.0f || out[s] > most;
+  }
 }
 
 void Session::check_codes(const sdk::Piece& piece, const PartForm& part) const {
@@ -184,18 +194,19 @@ void Session::check_codes(const sdk::Piece& piece, const PartForm& part) const {
     const auto* codes = static_cast<const uint8_t*>(piece.row(r));
     const uint64_t row = piece.row_begin() + r;  // of the part: its identity is one block
     if (top_code(codes, form_.k) > last_finite(form_)) common::refuse_code(part, row);
-    if (any_zero_scale_) check_zero_scales(codes, part, row);
+    if (looks_at_scales_) check_scaled(codes, part, row);
   }
 }
 
-void Session::check_zero_scales(const uint8_t* codes, const PartForm& part, uint64_t row) const {
+/// Zero scales are fine over zero codes only, large ones where the products stay in float32.
+void Session::check_scaled(const uint8_t* codes, const PartForm& part, uint64_t row) const {
   const float* scale = form_.row_scales(stored_scales_, part.row_begin + row);
   const uint64_t width = form_.scale_columns == 1 ? form_.k : form_.block_columns;
   for (uint64_t c = 0; c < form_.scale_columns; ++c) {
     const uint64_t n = std::min(width, form_.k - c * width);
-    if (scale[c] == 0.0f && top_code(codes + c * width, n) != 0) {
-      common::refuse_zero_scale(part, *part.scale, row);
-    }
+    const uint8_t top = top_code(codes + c * width, n);
+    if (scale[c] == 0.0f && top != 0) common::refuse_zero_scale(part, *part.scale, row);
+    if (!common::is_finite(scale[c] * value_of(form_, top))) common::refuse_code(part, row);
   }
 }
 
@@ -207,7 +218,7 @@ void Session::decode(const sdk::Piece& piece, const PartForm& part) const {
   for (uint64_t r = 0; r < piece.row_count(); ++r) {
     const auto* codes = static_cast<const uint8_t*>(piece.row(r));
     if (top_code(codes, form_.k) > last_finite(form_)) common::refuse_code(part, in_part + r);
-    if (any_zero_scale_) check_zero_scales(codes, part, in_part + r);
+    if (looks_at_scales_) check_scaled(codes, part, in_part + r);
     const uint64_t row = part.row_begin + in_part + r;
     dequantize_row(form_, codes, form_.row_scales(stored_scales_, row), room);
     common::narrow(layer_.load_dtype(), room, static_cast<char*>(out.at) + row * form_.k * item,

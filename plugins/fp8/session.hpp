@@ -13,8 +13,9 @@ uint64_t feed_scratch_nbytes(const Form& form);
 uint64_t stat_nbytes(const Form& form);
 
 /// One of: quantize floats; place serialized codes and widen their scales; decode to plain floats.
-/// Errors (thrown): LS_INVALID_CHECKPOINT for weights that aren't finite, codes that are NaN, and
-/// scales that are NaN, infinite, negative, or zero over codes that aren't.
+/// Errors (thrown): LS_INVALID_CHECKPOINT for weights that aren't finite (code times scale beyond
+/// float32 is one), codes that are NaN, and scales that are NaN, infinite, negative, or zero over
+/// codes that aren't.
 class Session {
  public:
   Session(const Config& config, const sdk::Layer& layer, const sdk::Begin& begin);
@@ -33,7 +34,7 @@ class Session {
   void read_scales();
   void read_weight_scales(const PartForm& part, const void* from, uint64_t index);
   void read_input_scale(const PartForm& part, const void* from, uint64_t index);
-  void check_zero_scales(const uint8_t* codes, const PartForm& part, uint64_t row) const;
+  void check_scaled(const uint8_t* codes, const PartForm& part, uint64_t row) const;
   void check_codes(const sdk::Piece& piece, const PartForm& part) const;
   void decode(const sdk::Piece& piece, const PartForm& part) const;
 
@@ -45,7 +46,7 @@ class Session {
   std::once_flag scales_read_;
   std::vector<float> own_scales_;  // decode: nothing of them is stored
   float* stored_scales_ = nullptr;
-  bool any_zero_scale_ = false;
+  bool looks_at_scales_ = false;  // some are 0, or so large that a product may leave float32
 };
 
 /// float32 of one row from its codes and its scales.

@@ -90,6 +90,20 @@ TEST_F(Int8, S29_ScalesThatNoFormatAllowsAreRefusedWithTheirIndex) {
   driver.produce(zero);
 }
 
+TEST_F(Int8, S29_ScalesWhoseProductsLeaveFloat32AreRefusedWithTheirRow) {
+  driver.configure(kSerialized);
+  for (const uint32_t want : {LS_WANT_QUANTIZE, LS_WANT_DECODE}) {
+    TestLayer layer = stored(2, 8, {2, 1}, {1.0f, 1e38f});
+    layer.want = want;
+    layer.load_dtype = LS_DTYPE_F32;
+    std::vector<char>& codes = layer.sources()[0].bytes;
+    std::fill(codes.begin(), codes.end(), '\x03');  // 3e38 is a float32
+    driver.produce(layer);
+    codes.back() = -4;
+    EXPECT_EQ(load_refusal(layer), "weight is not finite: blocks.0.linear.weight: row 1");
+  }
+}
+
 TEST_F(Int8, S33_WeightsThatAreNotFiniteAreRefused) {
   driver.configure(Json::object());
   for (const float bad : {NAN, INFINITY}) {

@@ -24,7 +24,7 @@ void Session::feed(const sdk::Piece& piece) {
   std::call_once(scales_read_, [this] { read_scales(); });
   if (!piece.is_identity()) return decode(piece, part);
   for (uint64_t r = 0; r < piece.row_count(); ++r) {
-    check_zero_scale(static_cast<const int8_t*>(piece.row(r)), part, piece.row_begin() + r);
+    check_scaled(static_cast<const int8_t*>(piece.row(r)), part, piece.row_begin() + r);
   }
 }
 
@@ -54,10 +54,13 @@ void Session::read_scales() {
   }
 }
 
-void Session::check_zero_scale(const int8_t* codes, const PartForm& part, uint64_t row) const {
-  if (scales_[part.row_begin + row] != 0.0f) return;
-  if (std::any_of(codes, codes + form_.k, [](int8_t code) { return code != 0; })) {
-    common::refuse_zero_scale(part, *part.scale, row);
+/// A zero scale is fine over zero codes only, a large one where the products stay in float32.
+void Session::check_scaled(const int8_t* codes, const PartForm& part, uint64_t row) const {
+  const float scale = scales_[part.row_begin + row];
+  if (scale != 0.0f && common::is_finite(scale * 128.0f)) return;
+  for (uint64_t i = 0; i < form_.k; ++i) {
+    if (scale == 0.0f && codes[i] != 0) common::refuse_zero_scale(part, *part.scale, row);
+    if (!common::is_finite(scale * static_cast<float>(codes[i]))) common::refuse_code(part, row);
   }
 }
 
@@ -69,7 +72,7 @@ void Session::decode(const sdk::Piece& piece, const PartForm& part) const {
   for (uint64_t r = 0; r < piece.row_count(); ++r) {
     const auto* codes = static_cast<const int8_t*>(piece.row(r));
     const uint64_t row = part.row_begin + in_part + r;
-    check_zero_scale(codes, part, in_part + r);
+    check_scaled(codes, part, in_part + r);
     common::int8_dequantize(codes, scales_[row], room, form_.k);
     common::narrow(layer_.load_dtype(), room, static_cast<char*>(out.at) + row * form_.k * item,
                    form_.k);

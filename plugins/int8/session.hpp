@@ -9,8 +9,8 @@
 namespace loadstone::int8 {
 
 /// One of: quantize floats row by row; place serialized codes and widen their scales; decode.
-/// Errors (thrown): LS_INVALID_CHECKPOINT for weights that aren't finite and for scales that are
-/// NaN, infinite, negative, or zero over codes that aren't.
+/// Errors (thrown): LS_INVALID_CHECKPOINT for weights that aren't finite (code times scale beyond
+/// float32 is one) and for scales that are NaN, infinite, negative, or zero over codes that aren't.
 class Session {
  public:
   Session(const Config& config, const sdk::Layer& layer, const sdk::Begin& begin);
@@ -20,7 +20,7 @@ class Session {
  private:
   void quantize(const sdk::Piece& piece, const PartForm& part) const;
   void read_scales();
-  void check_zero_scale(const int8_t* codes, const PartForm& part, uint64_t row) const;
+  void check_scaled(const int8_t* codes, const PartForm& part, uint64_t row) const;
   void decode(const sdk::Piece& piece, const PartForm& part) const;
 
   const Form form_;

@@ -86,6 +86,16 @@ Wanted judge(const Spec& spec, Which which, float value) {
   return out;
 }
 
+/// Whether such values may take a product out of float32. Each bound leaves the others room: codes
+/// are below 2^9, zero points count as codes, and a global or an input scale may divide.
+bool is_extreme(Which which, float value) {
+  const float size = std::abs(value);
+  if (which == kZero) return size > 0x1p10f;
+  const bool divides = which == kGlobal || which == kInput;
+  return (which == kScale || which == kPre || divides) &&
+         (size > 0x1p30f || (divides && size < 0x1p-50f));
+}
+
 }  // namespace
 
 uint64_t decode_scratch_nbytes(const Form& form) { return feed_scratch_nbytes(form.k); }
@@ -188,10 +198,11 @@ void Session::feed(const sdk::Piece& piece) {
   }
 }
 
-/// Zero scales are fine over zero codes only: both are in place now.
+/// Zero scales are fine over zero codes only, extreme ones where the products stay in float32: both
+/// are in place now.
 void Session::end() {
   if (form_.decodes) return std::call_once(residents_read_, [this] { read_residents(); });
-  if (!any_zero_) return;
+  if (!any_zero_ && !any_extreme_) return;
   const auto views = stored_views(form_, begin_.stored());
   const auto* codes = static_cast<const uint8_t*>(begin_.stored().raw(0).at);
   for (size_t i = 0; i < form_.parts.size(); ++i) {
@@ -202,7 +213,9 @@ void Session::end() {
     }
     for (uint64_t r = 0; r < part.rows(); ++r) {
       const uint64_t row = (part.row_begin + r) / form_.rows_a_row();
-      check_zeros(i, views[i], r, codes + row * form_.row_nbytes());
+      const uint8_t* at = codes + row * form_.row_nbytes();
+      if (any_zero_) check_zeros(i, views[i], r, at);
+      if (any_extreme_) check_range(i, views[i], r, at);
     }
   }
 }
@@ -275,6 +288,7 @@ void Session::check_scales(const PartForm& part, Which which, const void* from, 
   }
   for (uint64_t i = 0; i < count; ++i) {
     if (values[i] == 0.0f && (which == kScale || which == kGlobal)) any_zero_ = true;
+    if (is_extreme(which, values[i])) any_extreme_ = true;
     const Wanted wanted = judge(form_.spec, which, values[i]);
     if (wanted.found == nullptr) continue;
     const char* what = which == kZero ? "zero point" : which == kInputOffset ? "offset" : "scale";
@@ -355,6 +369,14 @@ void Session::check_zeros(size_t index, const PartView& view, uint64_t row,
   }
 }
 
+void Session::check_range(size_t index, const PartView& view, uint64_t row,
+                          const uint8_t* codes) const {
+  std::vector<float> values(form_.k);
+  dequantize_row(form_, view, row, codes, values.data());
+  for (uint64_t i = 0; i < view.pre.size(); ++i) values[i] *= view.pre[i];
+  if (!is_finite(max_magnitude(values.data(), form_.k))) refuse_code(form_.parts[index], row);
+}
+
 void Session::decode(const sdk::Piece& piece, size_t index) const {
   const PartForm& part = form_.parts[index];
   const PartView& view = views_[index];
@@ -367,6 +389,7 @@ void Session::decode(const sdk::Piece& piece, size_t index) const {
         const uint64_t row = (piece.row_begin() + r) * pair + half - part.part.file_begin;
         check_codes(part, codes, row);
         if (any_zero_) check_zeros(index, view, row, codes);
+        if (any_extreme_) check_range(index, view, row, codes);
         check_bias(index, row, codes);
         dequantize_row(form_, view, row, codes, room);
         for (uint64_t i = 0; i < view.pre.size(); ++i) room[i] *= view.pre[i];

@@ -51,7 +51,8 @@ void dequantize(const Form& form, const sdk::Layer& layer, const sdk::Rows& rows
 /// Errors (thrown): LS_INVALID_CHECKPOINT for codes that are NaN or wider than their bits, scales
 /// that are NaN, infinite or (unless Spec allows it) negative, scales of 0 over codes that aren't,
 /// input and smoothing scales that aren't positive, groups of columns that don't exist, offsets out
-/// of range, zero points that should vanish, constants beyond int32 sums. LS_UNSUPPORTED for
+/// of range, zero points that should vanish, constants beyond int32 sums, codes whose values leave
+/// float32 under their scales. LS_UNSUPPORTED for
 /// decoding a weight whose bias stands in its constant alone.
 class Session {
  public:
@@ -72,6 +73,7 @@ class Session {
                   uint64_t first) const;
   void check_bias(size_t part, uint64_t row, const uint8_t* codes) const;
   void check_zeros(size_t part, const PartView& view, uint64_t row, const uint8_t* codes) const;
+  void check_range(size_t part, const PartView& view, uint64_t row, const uint8_t* codes) const;
   void decode(const sdk::Piece& piece, size_t part) const;
 
   const Form form_;
@@ -81,6 +83,7 @@ class Session {
   std::vector<PartView> views_;            // decode
   std::vector<const char*> residents_at_;  // decode: by Which and part, from the part's first row
   std::atomic<bool> any_zero_{false};
+  std::atomic<bool> any_extreme_{false};  // a scale or zero point that may take a product too far
 };
 
 }  // namespace loadstone::common::scaled
