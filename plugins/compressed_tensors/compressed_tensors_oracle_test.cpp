@@ -55,38 +55,8 @@ TEST(CompressedTensorsOracle, WeightsAndOutputs) {
   EXPECT_GT(seen, 0);
 }
 
-TEST(CompressedTensorsOracle, CheckpointsDequantizeToTheirTruth) {
-  const auto folders = find_checkpoints([](const CheckpointFolder& folder) {
-    const Json declaration = folder.declaration();
-    return declaration.is_object() && declaration.value("quant_method", "") == "compressed-tensors";
-  });
-  if (folders.empty()) GTEST_SKIP() << "no checkpoints: " << shared_path("checkpoints");
-  Driver driver("compressed_tensors");
-  for (const CheckpointFolder& folder : folders) {
-    SCOPED_TRACE(folder.name());
-    const Declared declared = driver.read_declaration(folder.declaration());
-    int layers = 0;
-    for (const auto& [module, scheme] : folder.expect()["layers"].items()) {
-      SCOPED_TRACE(module);
-      driver.configure(declared.of(module));
-      TestLayer layer = folder.layer(module);
-      layer.show_values();
-      Produced produced = driver.produce(layer);
-      folder.expect_weight(module, driver.dequantize(layer, produced, 0, layer.out, layer.in));
-      // What is saved is what was read: every tensor, every byte.
-      const auto saved = driver.save(layer, produced);
-      for (const auto& one : saved) {
-        const auto source = std::find_if(layer.sources().begin(), layer.sources().end(),
-                                         [&](const auto& from) { return from.name == one.name; });
-        ASSERT_NE(source, layer.sources().end()) << one.name;
-        EXPECT_EQ(one.bytes, source->bytes) << one.name;
-      }
-      EXPECT_EQ(saved.size(), layer.sources().size());
-      ++layers;
-    }
-    EXPECT_GT(layers, 0);
-    std::cout << folder.name() << ": " << layers << " layers equal\n";
-  }
+TEST(CompressedTensorsOracle, CheckpointsDequantizeToTheirTruthAndAreSavedAsTheyCame) {
+  expect_checkpoints_of("compressed_tensors", "compressed-tensors");
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ class Formats : public ::testing::Test {
   }
   std::string refusal_of(TestLayer& layer) {
     layer.show_values();
-    return refusal([&] { driver.produce(layer); });
+    return any_refusal([&] { driver.produce(layer); });
   }
   Driver driver{"compressed_tensors"};
 };
@@ -285,6 +285,8 @@ TEST_F(Formats, PackedTensorsMustFitEachOther) {
   }
   EXPECT_EQ(changed("weight_scale", value(kNan, 3)),
             "scale rejected: " + at + "weight_scale: found NaN at index 3, expected finite");
+  EXPECT_EQ(changed("weight_scale", value(3e38f, 3)),
+            "weight is not finite: " + at + "weight_packed: row 1");
   EXPECT_EQ(
       changed("weight_scale", typed(LS_DTYPE_I32)),
       "scale has a wrong dtype: " + at + "weight_scale: found I32, expected F32, BF16 or F16");

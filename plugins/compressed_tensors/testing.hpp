@@ -1,25 +1,15 @@
 // Test side only: schemes and layers of this plugin's tests.
 #pragma once
 
-#include "common/testing/driver.hpp"
+#include "common/testing/one_layer.hpp"
 
 namespace loadstone::compressed_tensors {
 
+using common::testing::any_refusal;
 using common::testing::Driver;
 using common::testing::Json;
 using common::testing::Refusal;
 using common::testing::TestLayer;
-
-template <typename Body>
-std::string refusal(Body&& body) {
-  try {
-    body();
-  } catch (const Refusal& refused) {
-    return refused.what();
-  }
-  ADD_FAILURE() << "not refused";
-  return "";
-}
 
 /// config_groups of one group over all linears.
 inline Json one_group(const Json& weights, const Json& input = Json()) {

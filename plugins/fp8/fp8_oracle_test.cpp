@@ -316,9 +316,7 @@ TEST(Fp8Oracle, CheckpointsDequantizeToTheirTruth) {
   for (const CheckpointFolder& folder : folders) {
     ASSERT_TRUE(own_declaration(folder, claim, says));
     const Declared declared = driver.read_declaration(says, claim);
-    const int layers = common::testing::expect_checkpoint(driver, folder, declared);
-    EXPECT_GT(layers, 0) << folder.name();
-    std::cout << folder.name() << ": " << layers << " layers equal\n";
+    common::testing::expect_checkpoint(driver, folder, declared);
   }
 }
 

@@ -75,19 +75,8 @@ TEST(Int8Oracle, ActivationCodesAndScalesAreExact) {
   });
 }
 
-TEST(Int8Oracle, CheckpointsDequantizeToTheirTruth) {
-  const auto folders = find_checkpoints([](const CheckpointFolder& folder) {
-    return folder.declaration().is_object() &&
-           folder.declaration().value("quant_method", "") == "int8";
-  });
-  if (folders.empty()) GTEST_SKIP() << "no checkpoints: " << shared_path("checkpoints");
-  Driver driver("int8");
-  for (const CheckpointFolder& folder : folders) {
-    const Declared declared = driver.read_declaration(folder.declaration());
-    const int layers = expect_checkpoint(driver, folder, declared);
-    EXPECT_GT(layers, 0) << folder.name();
-    std::cout << folder.name() << ": " << layers << " layers equal\n";
-  }
+TEST(Int8Oracle, CheckpointsDequantizeToTheirTruthAndAreSavedAsTheyCame) {
+  expect_checkpoints_of("int8", "int8");
 }
 
 }  // namespace

@@ -103,33 +103,7 @@ TEST(ModelOptOracle, WhatDoesNotFitIsRefused) {
 }
 
 TEST(ModelOptOracle, CheckpointsDequantizeToTheirTruthAndAreSavedAsTheyCame) {
-  const auto folders = find_checkpoints([](const CheckpointFolder& folder) {
-    const Json declaration = folder.declaration();
-    return declaration.is_object() && declaration.value("quant_method", "") == "modelopt";
-  });
-  if (folders.empty()) GTEST_SKIP() << "no checkpoints: " << shared_path("checkpoints");
-  Driver driver("modelopt");
-  for (const CheckpointFolder& folder : folders) {
-    SCOPED_TRACE(folder.name());
-    const Declared declared = driver.read_declaration(folder.declaration());
-    int layers = 0;
-    for (const auto& [module, scheme] : folder.expect()["layers"].items()) {
-      SCOPED_TRACE(module);
-      driver.configure(declared.of(module));
-      TestLayer layer = folder.layer(module);
-      Produced produced = driver.produce(layer);
-      folder.expect_weight(module, driver.raw_weight(layer, produced));
-      for (const auto& one : driver.save(layer, produced)) {
-        const auto source = std::find_if(layer.sources().begin(), layer.sources().end(),
-                                         [&](const auto& from) { return from.name == one.name; });
-        ASSERT_NE(source, layer.sources().end()) << one.name;
-        EXPECT_EQ(one.bytes, source->bytes) << one.name;
-      }
-      ++layers;
-    }
-    EXPECT_GT(layers, 0);
-    std::cout << folder.name() << ": " << layers << " layers equal\n";
-  }
+  expect_checkpoints_of("modelopt", "modelopt");
 }
 
 }  // namespace

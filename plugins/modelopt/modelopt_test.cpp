@@ -1,23 +1,16 @@
 // The plugin's rules: names of algorithms, layouts, what it refuses and in which words.
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "common/codecs/e2m1.hpp"
 #include "common/codecs/e4m3.hpp"
-#include "common/testing/driver.hpp"
+#include "common/testing/one_layer.hpp"
 
 namespace loadstone::modelopt {
 namespace {
 
 using namespace common::testing;
-
-TestLayer empty(uint64_t n, uint64_t k) {
-  TestLayer out;
-  out.out = n;
-  out.in = k;
-  out.part("blocks.0.linear", 0, n);
-  return out;
-}
 
 std::vector<uint8_t> codes_of(uint64_t count, uint8_t forbidden_low) {
   Random random(7);
@@ -54,34 +47,23 @@ Nvfp4Layer nvfp4(uint64_t n, uint64_t k) {
   return out;
 }
 
-template <typename Body>
-std::string refusal(Body&& body) {
-  try {
-    body();
-  } catch (const Refusal& refused) {
-    return refused.what();
-  }
-  ADD_FAILURE() << "not refused";
-  return "";
-}
-
 class ModelOpt : public ::testing::Test {
  protected:
   std::string load_refusal(TestLayer& layer) {
-    return refusal([&] { driver.produce(layer); });
+    return any_refusal([&] { driver.produce(layer); });
   }
   Driver driver{"modelopt"};
 };
 
 TEST_F(ModelOpt, AlgorithmsAreNamedAsTheToolNamesThem) {
-  EXPECT_EQ(refusal([&] {
+  EXPECT_EQ(any_refusal([&] {
               driver.configure({{"quant_algo", "FP9"}});
             }),
             "quant_algo rejected: found \"FP9\", expected FP8, FP8_PER_CHANNEL_PER_TOKEN, "
             "FP8_PB_WO, FP8_BLOCK_SCALES, NVFP4, NVFP4_AWQ, W4A16_NVFP4, W4A8_NVFP4_FP8, MXFP8, "
             "MXFP4, W4A8_MXFP4_FP8, W8A8_SQ_PER_CHANNEL, W8A16, W4A16_AWQ, INT4_AWQ, W4A8_AWQ or "
             "MIXED_PRECISION");
-  EXPECT_EQ(refusal([&] {
+  EXPECT_EQ(any_refusal([&] {
               driver.configure({{"quant_algo", "MIXED_PRECISION"}});
             }),
             "quantized_layers rejected: found nothing, expected a map of layers to {quant_algo: "
@@ -126,6 +108,34 @@ TEST_F(ModelOpt, S29_ScalesMustBeThereAndFinite) {
   EXPECT_EQ(load_refusal(negative),
             "scale rejected: blocks.0.linear.weight_scale: found a negative value at index 0, "
             "expected finite and at least 0");
+}
+
+TEST_F(ModelOpt, S29_ScalesWhoseProductsLeaveFloat32AreRefusedWithTheirRow) {
+  const std::string text = "weight is not finite: blocks.0.linear.weight: row ";
+  for (const uint32_t want : {LS_WANT_QUANTIZE, LS_WANT_DECODE}) {
+    driver.configure({{"quant_algo", "FP8"}});
+    TestLayer tensor = fp8(4, 32, {1e38f});
+    std::vector<char>& codes = tensor.sources()[0].bytes;
+    std::fill(codes.begin(), codes.end(), '\x44');  // 3: 3e38 is a float32
+    tensor.want = want;
+    tensor.load_dtype = LS_DTYPE_F32;
+    driver.produce(tensor);
+    codes[2 * 32 + 5] = '\xc8';  // -4
+    EXPECT_EQ(load_refusal(tensor), text + "2");
+
+    driver.configure({{"quant_algo", "NVFP4"}});
+    Nvfp4Layer given = nvfp4(4, 64);
+    auto& sources = given.layer.sources();
+    given.layer.want = want;
+    given.layer.load_dtype = LS_DTYPE_F32;
+    std::fill(sources[0].bytes.begin(), sources[0].bytes.end(), '\x22');  // 1
+    std::fill(sources[1].bytes.begin(), sources[1].bytes.end(), '\x38');  // 1
+    const float global = 1e38f;
+    std::memcpy(sources[2].bytes.data(), &global, sizeof global);
+    driver.produce(given.layer);
+    sources[1].bytes.back() = '\x48';  // 4
+    EXPECT_EQ(load_refusal(given.layer), text + "3");
+  }
 }
 
 TEST_F(ModelOpt, S28_AWeightOfAnotherAlgorithmIsNamed) {
@@ -183,7 +193,7 @@ TEST_F(ModelOpt, ExcludedModulesEndAtDots) {
 TEST_F(ModelOpt, ExcludedPartsMustBeAllOfAFusedLayer) {
   TestLayer qkv = fused("attn.to_qkv", {"attn.to_q", "attn.to_k", "attn.to_v"});
   driver.configure({{"quant_algo", "FP8"}, {"exclude_modules", Json::array({"attn.to_q"})}});
-  EXPECT_EQ(refusal([&] { driver.ignored(qkv); }),
+  EXPECT_EQ(any_refusal([&] { driver.ignored(qkv); }),
             "exclude_modules names part of a fused layer: found \"attn.to_q\", expected "
             "\"attn.to_k\" and \"attn.to_v\" too");
   driver.configure({{"quant_algo", "FP8"}, {"exclude_modules", {"*to_q", "*to_k", "*to_v"}}});
@@ -201,11 +211,11 @@ TEST_F(ModelOpt, QuantizedLayersCoverAFusedLayerAlikeOrNotAtAll) {
   with({{"attn", fp8}});
   EXPECT_EQ(driver.ignored(qkv), "");
   with({{"attn.to_q", fp8}});
-  EXPECT_EQ(refusal([&] { driver.ignored(qkv); }),
+  EXPECT_EQ(any_refusal([&] { driver.ignored(qkv); }),
             "quantized_layers rejected: found \"attn.to_q\", expected \"attn.to_k\" and "
             "\"attn.to_v\" too");
   with({{"attn.to_q", fp8}, {"attn.to_k", {{"quant_algo", "NVFP4"}}}, {"attn.to_v", fp8}});
-  EXPECT_EQ(refusal([&] { driver.ignored(qkv); }),
+  EXPECT_EQ(any_refusal([&] { driver.ignored(qkv); }),
             "quantized_layers rejected: found different settings for \"attn.to_q\" and "
             "\"attn.to_k\", expected equal ones, since attn.to_qkv fuses them");
 }

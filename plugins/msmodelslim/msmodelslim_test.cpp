@@ -6,7 +6,7 @@
 #include "common/codecs/e2m1.hpp"
 #include "common/codecs/e4m3.hpp"
 #include "common/codecs/e8m0.hpp"
-#include "common/testing/driver.hpp"
+#include "common/testing/one_layer.hpp"
 
 namespace loadstone::msmodelslim {
 namespace {
@@ -14,25 +14,6 @@ namespace {
 using namespace common::testing;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-template <typename Body>
-std::string refusal(Body&& body) {
-  try {
-    body();
-  } catch (const Refusal& refused) {
-    return refused.what();
-  }
-  ADD_FAILURE() << "not refused";
-  return "";
-}
-
-TestLayer empty(uint64_t n, uint64_t k) {
-  TestLayer out;
-  out.out = n;
-  out.in = k;
-  out.part("blocks.0.linear", 0, n);
-  return out;
-}
 
 std::vector<int8_t> codes_of(uint64_t count, int low = -128, int high = 127) {
   Random random(static_cast<uint32_t>(count));
@@ -82,7 +63,7 @@ class MsModelSlim : public ::testing::Test {
  protected:
   std::string load_refusal(TestLayer layer, const std::string& type) {
     driver.configure({{"quant_type", type}});
-    return refusal([&] { driver.produce(layer); });
+    return any_refusal([&] { driver.produce(layer); });
   }
   std::vector<float> weight_of(TestLayer& layer, const std::string& type) {
     driver.configure({{"quant_type", type}});
@@ -130,17 +111,17 @@ TEST_F(MsModelSlim, EachTypeThatIsNotReadIsNamedWithTheReason) {
   for (const char* type :
        {"W8A8S", "W8A8SC", "W16A16S", "W16A16SC", "W8A8_MIX", "W8A8_TIMESTEP", "W4A8_MXFP",
         "W4A4_MXFP4_SVD", "W4A4_FLATQUANT_DYNAMIC", "W4A16", "NF4", "C8", "FAQuant", "KV8"}) {
-    const std::string text = refusal([&] { driver.read_declaration({{"a.weight", type}}); });
+    const std::string text = any_refusal([&] { driver.read_declaration({{"a.weight", type}}); });
     const std::string start =
         std::string("declaration rejected: a.weight: found \"") + type + "\", which is not read: ";
     EXPECT_EQ(text.substr(0, start.size()), start);
     EXPECT_GT(text.size(), start.size() + 20) << text;
-    EXPECT_NE(refusal([&] {
+    EXPECT_NE(any_refusal([&] {
                 driver.configure({{"quant_type", type}});
               }).find("\", which is not read: "),
               std::string::npos);
   }
-  EXPECT_EQ(refusal([&] {
+  EXPECT_EQ(any_refusal([&] {
               driver.read_declaration({{"blocks.0.attn.quant_type", "FAQuant"}});
             }),
             "declaration rejected: blocks.0.attn.quant_type: found \"FAQuant\", which is not read: "
@@ -151,11 +132,11 @@ TEST_F(MsModelSlim, UnknownTypesAreRefusedWithThoseThatAreRead) {
   const std::string expected =
       "W8A8, W8A8_DYNAMIC, W8A16, W4A8_DYNAMIC, W4A4_DYNAMIC, WFP8AFP8_DYNAMIC, W8A8_MXFP8, "
       "W4A4_MXFP4 or W4A4_MXFP4_DUALSCALE";
-  EXPECT_EQ(refusal([&] {
+  EXPECT_EQ(any_refusal([&] {
               driver.read_declaration({{"a.weight", "W3A3"}});
             }),
             "declaration rejected: a.weight: found \"W3A3\", expected FLOAT, " + expected);
-  EXPECT_EQ(refusal([&] {
+  EXPECT_EQ(any_refusal([&] {
               driver.configure({{"quant_type", "W3A3"}});
             }),
             "quant_type rejected: found \"W3A3\", expected " + expected);
@@ -164,7 +145,7 @@ TEST_F(MsModelSlim, UnknownTypesAreRefusedWithThoseThatAreRead) {
 TEST_F(MsModelSlim, QuantTypeAgreesWithTheDescription) {
   const Json described = {{"W8A8", {"a"}}};
   driver.configure({{"quant_type", "W8A8"}, {"quant_description", described}});
-  EXPECT_EQ(refusal([&] {
+  EXPECT_EQ(any_refusal([&] {
               driver.configure({{"quant_type", "W8A8_DYNAMIC"}, {"quant_description", described}});
             }),
             "quant_type rejected: found W8A8_DYNAMIC, expected W8A8 as "
@@ -180,7 +161,7 @@ TEST_F(MsModelSlim, ModulesAreFoundByTheFilesNames) {
     EXPECT_EQ(driver.plan(layer).work.verdict, uint32_t{LS_VERDICT_QUANTIZE}) << name;
   }
   driver.configure({{"quant_description", {{"W8A8_DYNAMIC", {"blocks.1.linear"}}}}});
-  EXPECT_EQ(refusal([&] { driver.plan(layer); }),
+  EXPECT_EQ(any_refusal([&] { driver.plan(layer); }),
             "weight has no type: blocks.0.linear.weight: found I8, expected its type in "
             "quant_model_description.json (W8A8, W8A8_DYNAMIC, W8A16, W4A8_DYNAMIC, W4A4_DYNAMIC, "
             "WFP8AFP8_DYNAMIC, W8A8_MXFP8, W4A4_MXFP4 or W4A4_MXFP4_DUALSCALE)");
@@ -549,7 +530,7 @@ TEST_F(MsModelSlim, PlainWeightsAreKeptOrNotQuantizedHere) {
             "found plain weights, expected W8A8: msModelSlim checkpoints are read, not made");
   layer.tensor("weight_scale", LS_DTYPE_F32, {2, 1}, scales_of(2));
   driver.configure({{"is_checkpoint_msmodelslim_serialized", true}});
-  EXPECT_EQ(refusal([&] { driver.plan(layer); }),
+  EXPECT_EQ(any_refusal([&] { driver.plan(layer); }),
             "weight is plain beside its scale: blocks.0.linear.weight: found F32 beside "
             "\"weight_scale\", expected codes");
 }

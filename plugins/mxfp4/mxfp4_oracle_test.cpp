@@ -221,20 +221,10 @@ TEST(Mxfp4Oracle, CheckpointsDequantizeToTheirTruth) {
       [&](const CheckpointFolder& folder) { return find(folder).method != nullptr; });
   if (folders.empty()) GTEST_SKIP() << "no checkpoints: " << shared_path("checkpoints");
   for (const CheckpointFolder& folder : folders) {
-    SCOPED_TRACE(folder.name());
     const Found found = find(folder);
     Driver driver("mxfp4", found.method);
     const Declared declared = driver.read_declaration(folder.declaration(), found.claim);
-    int layers = 0;
-    for (const auto& [module, scheme] : folder.expect()["layers"].items()) {
-      driver.configure(declared.of(module));
-      TestLayer layer = folder.layer(module);
-      Produced produced = driver.produce(layer);
-      folder.expect_weight(module, driver.raw_weight(layer, produced));
-      ++layers;
-    }
-    EXPECT_GT(layers, 0);
-    std::cout << folder.name() << ": " << layers << " layers equal\n";
+    expect_checkpoint(driver, folder, declared);
   }
 }
 

@@ -115,20 +115,50 @@ inline std::vector<CheckpointFolder> find_checkpoints(
   return out;
 }
 
-/// Every quantized module of `folder`, read as its fields say, equals its truth. Returns how many.
-inline int expect_checkpoint(Driver& driver, const CheckpointFolder& folder,
-                             const Declared& declared) {
+/// What `driver` saves of a layer is what was read, every byte under its own name.
+inline void expect_saved_as_read(Driver& driver, TestLayer& layer, Produced& produced) {
+  for (const auto& one : driver.save(layer, produced)) {
+    const auto source = std::find_if(layer.sources().begin(), layer.sources().end(),
+                                     [&](const auto& from) { return from.name == one.name; });
+    ASSERT_NE(source, layer.sources().end()) << one.name;
+    EXPECT_EQ(one.bytes, source->bytes) << one.name;
+  }
+}
+
+/// Every quantized module of `folder`, read as its fields say, equals its truth, and there is
+/// at least one; `more` looks at each as well.
+inline void expect_checkpoint(
+    Driver& driver, const CheckpointFolder& folder, const Declared& declared,
+    const std::function<void(Driver&, TestLayer&, Produced&)>& more = {}) {
   SCOPED_TRACE(folder.name());
   int layers = 0;
   for (const auto& [module, scheme] : folder.expect()["layers"].items()) {
     SCOPED_TRACE(module);
     driver.configure(declared.of(module));
     TestLayer layer = folder.layer(module);
+    layer.show_values();
     Produced produced = driver.produce(layer);
-    folder.expect_weight(module, driver.dequantize(layer, produced, 0, layer.out, layer.in));
+    folder.expect_weight(module, driver.raw_weight(layer, produced));
+    if (more) more(driver, layer, produced);
     ++layers;
   }
-  return layers;
+  EXPECT_GT(layers, 0);
+  std::cout << folder.name() << ": " << layers << " layers equal\n";
+}
+
+/// The same, saved as read, for every checkpoint below `shared` that declares `quant_method`, which
+/// `plugin` reads; skips where there is none.
+inline void expect_checkpoints_of(const char* plugin, const std::string& quant_method) {
+  const auto folders = find_checkpoints([&](const CheckpointFolder& folder) {
+    const Json declaration = folder.declaration();
+    return declaration.is_object() && declaration.value("quant_method", "") == quant_method;
+  });
+  if (folders.empty()) GTEST_SKIP() << "no checkpoints: " << shared_path("checkpoints");
+  Driver driver(plugin);
+  for (const CheckpointFolder& folder : folders) {
+    const Declared declared = driver.read_declaration(folder.declaration());
+    expect_checkpoint(driver, folder, declared, expect_saved_as_read);
+  }
 }
 
 }  // namespace loadstone::common::testing
