@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "common/codecs/e2m1.hpp"
+#include "common/codecs/e4m3.hpp"
 #include "common/codecs/e8m0.hpp"
 #include "common/codecs/half.hpp"
 #include "common/digest.hpp"
@@ -145,10 +146,13 @@ void Bound::decode(uint64_t row, uint16_t* out) const {
   }
 }
 
-/// Columns [begin, begin+count) of an e2m1 row, without the row's own scale.
+/// Whether few rows of x read codes as they are, each anew: four bits, or one row.
+bool Bound::reads_codes(uint64_t m) const { return form_.element == MxElement::e2m1 || m == 1; }
+
+/// Columns [begin, begin+count) of a row, without the row's own scale.
 float Bound::dot(uint64_t row, uint64_t begin, uint64_t count, const float* x) const {
   constexpr uint64_t kGroups = 128;  // at a time
-  const uint8_t* packed = stored_.codes + row * form_.row_nbytes();
+  const uint8_t* codes = stored_.codes + row * form_.row_nbytes();
   const uint8_t* scales = stored_.scales + row * form_.scale_columns();
   float sum = 0;
   for (uint64_t at = 0; at < count; at += kGroups * kMxGroup) {
@@ -156,7 +160,13 @@ float Bound::dot(uint64_t row, uint64_t begin, uint64_t count, const float* x) c
     const uint64_t here = std::min(count - at, kGroups * kMxGroup);
     mx_relative_scales(scales + (begin + at) / kMxGroup, form_.dual ? 127 : tops_[row], relative,
                        mx_groups(here));
-    sum += dot_e2m1(packed + (begin + at) / 2, relative, kMxGroup, x + at, here);
+    if (form_.element == MxElement::e2m1) {
+      sum += dot_e2m1(codes + (begin + at) / 2, relative, kMxGroup, x + at, here);
+      continue;
+    }
+    uint16_t values[kGroups * kMxGroup];
+    e4m3_decode_bf16(codes + begin + at, values, here);
+    sum += dot_bf16_groups(values, relative, x + at, here);
   }
   return sum;
 }
@@ -168,7 +178,7 @@ void Bound::multiply(const ls_apply& call, uint32_t group, const void* activatio
                        if (!form_.dual) return &row_scales_[first + row];
                        return stored_.outer + (first + row) * form_.outer_columns();
                      }};
-  if (form_.element == MxElement::e2m1) {
+  if (reads_codes(call.m)) {
     weight.dot = [=, this](uint64_t row, uint64_t begin, uint64_t count, const float* x) {
       return dot(first + row, begin, count, x);
     };
@@ -195,12 +205,12 @@ WeightOnlyProduct Bound::weights_of(const sdk::Layer& layer) const {
       });
 }
 
-/// A few rows of x with weights: e2m1 codes as they are, others decoded row by row.
+/// A few rows of x with weights: codes as they are, or decoded row by row.
 void Bound::multiply_rows(uint64_t begin, uint64_t count, const float* x, uint64_t m,
                           float* y) const {
   thread_local std::vector<float> room;
   room.resize(form_.k);
-  const bool codes = form_.element == MxElement::e2m1 && !form_.dual;
+  const bool codes = !form_.dual && reads_codes(m);
   for (uint64_t row = begin; row < begin + count; ++row) {
     if (!codes) decode_row(row, room.data());
     for (uint64_t i = 0; i < m; ++i) {

@@ -26,6 +26,7 @@ class Bound {
   void smooth(const ls_apply& call, uint32_t group, const float* x, float* out) const;
   void multiply(const ls_apply& call, uint32_t group, const void* activation) const;
   void decode(uint64_t row, uint16_t* out) const;
+  bool reads_codes(uint64_t m) const;
   float dot(uint64_t row, uint64_t begin, uint64_t count, const float* x) const;
   WeightOnlyProduct weights_of(const sdk::Layer& layer) const;
   void multiply_rows(uint64_t begin, uint64_t count, const float* x, uint64_t m, float* y) const;

@@ -22,6 +22,16 @@ float dot_bf16_scalar(const uint16_t* w, const float* x, uint64_t k) {
   return sum;
 }
 
+constexpr uint64_t kGroup = 32;  // of dot_bf16_groups
+
+float dot_bf16_groups_scalar(const uint16_t* w, const float* scales, const float* x, uint64_t k) {
+  float sum = 0;
+  for (uint64_t at = 0; at < k; at += kGroup) {
+    sum += scales[at / kGroup] * dot_bf16_scalar(w + at, x + at, std::min(kGroup, k - at));
+  }
+  return sum;
+}
+
 float dot_f32_scalar(const float* w, const float* x, uint64_t k) {
   float sum = 0;
   for (uint64_t i = 0; i < k; ++i) sum += w[i] * x[i];
@@ -81,6 +91,22 @@ LS_AVX2 float dot_bf16_avx2(const uint16_t* w, const float* x, uint64_t k) {
   }
   const __m256 all = _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3]));
   return total(all) + dot_bf16_scalar(w + i, x + i, k - i);
+}
+
+LS_AVX2 float dot_bf16_groups_avx2(const uint16_t* w, const float* scales, const float* x,
+                                   uint64_t k) {
+  __m256 sum = _mm256_setzero_ps();
+  uint64_t i = 0;
+  for (; i + kGroup <= k; i += kGroup) {
+    __m256 here[2] = {};
+    for (uint64_t j = 0; j < 4; ++j) {
+      const __m256 of_x = _mm256_loadu_ps(x + i + 8 * j);
+      here[j % 2] = _mm256_fmadd_ps(eight_bf16(w + i + 8 * j), of_x, here[j % 2]);
+    }
+    const __m256 scale = _mm256_set1_ps(scales[i / kGroup]);
+    sum = _mm256_fmadd_ps(_mm256_add_ps(here[0], here[1]), scale, sum);
+  }
+  return total(sum) + dot_bf16_groups_scalar(w + i, scales + i / kGroup, x + i, k - i);
 }
 
 LS_AVX2 float dot_f32_avx2(const float* w, const float* x, uint64_t k) {
@@ -162,6 +188,22 @@ LS_AVX512 float dot_bf16_avx512(const uint16_t* w, const float* x, uint64_t k) {
   return _mm512_reduce_add_ps(all) + dot_bf16_avx2(w + i, x + i, k - i);
 }
 
+LS_AVX512 float dot_bf16_groups_avx512(const uint16_t* w, const float* scales, const float* x,
+                                       uint64_t k) {
+  __m512 sum[2] = {};
+  uint64_t i = 0;
+  for (; i + 2 * kGroup <= k; i += 2 * kGroup) {
+    for (uint64_t j = 0; j < 2; ++j) {
+      const uint64_t at = i + kGroup * j;
+      __m512 here = _mm512_mul_ps(sixteen_bf16(w + at), _mm512_loadu_ps(x + at));
+      here = _mm512_fmadd_ps(sixteen_bf16(w + at + 16), _mm512_loadu_ps(x + at + 16), here);
+      sum[j] = _mm512_fmadd_ps(here, _mm512_set1_ps(scales[at / kGroup]), sum[j]);
+    }
+  }
+  return _mm512_reduce_add_ps(_mm512_add_ps(sum[0], sum[1])) +
+         dot_bf16_groups_avx2(w + i, scales + i / kGroup, x + i, k - i);
+}
+
 LS_AVX512 int32_t dot_int8_avx512(const int8_t* w, const int8_t* x, uint64_t k) {
   const auto thirty_two = [](const int8_t* at) LS_AVX512 {
     const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
@@ -226,6 +268,14 @@ float dot_bf16(const uint16_t* w, const float* x, uint64_t k, Cpu cpu) {
   if (cpu == Cpu::avx2) return dot_bf16_avx2(w, x, k);
 #endif
   return dot_bf16_scalar(w, x, k);
+}
+
+float dot_bf16_groups(const uint16_t* w, const float* scales, const float* x, uint64_t k, Cpu cpu) {
+#if defined(__x86_64__)
+  if (cpu == Cpu::avx512) return dot_bf16_groups_avx512(w, scales, x, k);
+  if (cpu == Cpu::avx2) return dot_bf16_groups_avx2(w, scales, x, k);
+#endif
+  return dot_bf16_groups_scalar(w, scales, x, k);
 }
 
 float dot_f32(const float* w, const float* x, uint64_t k, [[maybe_unused]] Cpu cpu) {

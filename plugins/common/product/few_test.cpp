@@ -115,6 +115,28 @@ TEST(FewRows, Int8SumsAreExact) {
   }
 }
 
+TEST(FewRows, GroupedBf16SumsStayWithinTheBound) {
+  for (const uint64_t k : kWidths) {
+    testing::Random random(static_cast<uint32_t>(k));
+    std::vector<float> x(k), scales((k + 31) / 32);
+    std::vector<uint16_t> w(k);
+    for (float& s : scales) s = std::ldexp(1.0f, -static_cast<int>(random.bits() % 12));
+    double exact = 0, magnitudes = 0;
+    for (uint64_t i = 0; i < k; ++i) {
+      x[i] = random.uniform();
+      w[i] = bf16_encode(random.uniform());
+      const double product = double{x[i]} * bf16_decode(w[i]) * scales[i / 32];
+      exact += product;
+      magnitudes += std::abs(product);
+    }
+    for (const Cpu cpu : levels()) {
+      EXPECT_NEAR(dot_bf16_groups(w.data(), scales.data(), x.data(), k, cpu), exact,
+                  bound_of(magnitudes, k))
+          << k;
+    }
+  }
+}
+
 TEST(FewRows, E2m1SumsStayWithinTheBound) {
   for (const uint64_t group : {16, 32}) {
     for (const uint64_t half : kWidths) {
