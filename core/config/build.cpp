@@ -1,6 +1,7 @@
 // build_quant_config: every form of the reference's entry (null, name, flat map, component map).
 #include "base/text.hpp"
 #include "config/choice.hpp"
+#include "config/pattern.hpp"
 
 namespace loadstone::config {
 namespace {
@@ -58,6 +59,11 @@ void read_component_map(const Node& map, const Schemas& schemas, QuantConfig& co
     Choice choice;
     if (!value.is_null() && !is_none(value)) {
       choice = read_choice(value, Node(), schemas, problems);
+    }
+    if (is_pattern(key)) {
+      if (Status status = check_pattern(key); !status.ok()) {
+        problems.add(std::move(status).error().at(value.key_mark().text()));
+      }
     }
     config.components.emplace_back(key, std::move(choice));
     config.component_marks.push_back(value.key_mark());

@@ -4,7 +4,6 @@
 #include <re2/set.h>
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 
 #include "base/text.hpp"
@@ -39,11 +38,10 @@ Status check_nbytes(std::string_view pattern, std::string_view source) {
 }
 
 RE2::Options options() {
-  RE2::Options made;
+  RE2::Options made(RE2::Latin1);
   made.set_log_errors(false);
   made.set_max_mem(kMaxAutomatonNbytes);
   made.set_dot_nl(true);
-  made.set_encoding(RE2::Options::EncodingLatin1);
   return made;
 }
 
@@ -99,52 +97,20 @@ std::string class_regex(std::string_view body) {
   return out + "]";
 }
 
-/// The whole segments, at most two, that a text begins with: "blocks.3." of "blocks.3.attn.to".
-std::string_view beginning_of(std::string_view literal) {
-  const size_t first = literal.find('.');
-  if (first == std::string_view::npos) return {};
-  const size_t second = literal.find('.', first + 1);
-  return literal.substr(0, (second == std::string_view::npos ? first : second) + 1);
-}
-
-/// Whether an expression has alternatives outside of all groups, or can't be told.
-bool has_alternatives(std::string_view expression) {
-  const std::string_view plain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.^";
-  int depth = 0;
-  for (size_t i = 0; i < expression.size(); ++i) {
-    const char c = expression[i];
-    if (c == '\\' && expression.substr(++i, 1) == "Q") return true;
-    if (c == '[') {
-      const size_t first = i + (expression.substr(i + 1, 1) == "^" ? 2 : 1);
-      i = expression.find_first_not_of(plain, first);
-      if (i == std::string_view::npos || i == first || expression[i] != ']') return true;
-    }
-    depth += c == '(' ? 1 : c == ')' ? -1 : 0;
-    if (c == '|' && depth == 0) return true;
-  }
-  return false;
-}
-
-/// What every match of an expression begins with: letters, digits, '_' and "\.".
-std::string literal_of(std::string_view expression) {
+/// The whole segments, at most two, that all matches begin with: "blocks.3." of "blocks.3.attn.*".
+std::string beginning_of_glob(std::string_view glob) {
+  static const RE2 kSegments(R"(((?:[^.*?[{]*\.){1,2}).*)", options());
   std::string out;
-  if (has_alternatives(expression)) return out;
-  size_t at = expression.starts_with('^') ? 1 : 0;
-  for (; at < expression.size(); ++at) {
-    const char c = expression[at];
-    if (std::isalnum(static_cast<unsigned char>(c)) || c == '_') {
-      out += c;
-    } else if (expression.substr(at, 2) == "\\.") {
-      out += '.';
-      ++at;
-    } else {
-      break;
-    }
-  }
-  const bool repeated =
-      at < expression.size() && std::string_view("*+?{").find(expression[at]) != expression.npos;
-  if (repeated && !out.empty()) out.pop_back();
+  RE2::FullMatch(re2::StringPiece(glob.data(), glob.size()), kSegments, &out);
+  return out;
+}
+
+/// The same of an expression: "blocks.3." of "blocks\.3\.attn.*"; none where it has alternatives.
+std::string beginning_of_regex(std::string_view expression) {
+  static const RE2 kSegments(R"(\^?((?:\w+\\\.){1,2})(?:[^|*+?{][^|]*)?)", options());
+  std::string out;
+  RE2::FullMatch(re2::StringPiece(expression.data(), expression.size()), kSegments, &out);
+  std::erase(out, '\\');
   return out;
 }
 
@@ -203,18 +169,17 @@ Status check_pattern(std::string_view text) {
   // Only a class of a glob can give a regular expression that RE2 refuses.
   if (regex || text.find('[') != std::string_view::npos) {
     PatternSet probe;
-    return probe.add_layer(text, 0);
+    return probe.add_layer(text, {});
   }
   if (!is_pattern(text)) return {};
   LS_TRY(std::string source, glob_to_regex(text));
   return check_nbytes(text, source);
 }
 
-Result<bool> glob_matches(std::string_view glob, std::string_view text) {
-  LS_TRY(std::string source, glob_to_regex(glob));
-  RE2 regex(source, options());
-  if (!regex.ok()) return bad_pattern(glob, "found " + regex.error() + ", expected a glob");
-  return RE2::FullMatch(re2::StringPiece(text.data(), text.size()), regex);
+bool glob_matches(std::string_view glob, std::string_view text) {
+  const auto source = glob_to_regex(glob);
+  return source.ok() &&
+         RE2::FullMatch(re2::StringPiece(text.data(), text.size()), RE2(*source, options()));
 }
 
 struct PatternSet::Automaton {
@@ -268,8 +233,8 @@ Status PatternSet::add_source(Automata& automata, std::string_view pattern, std:
 
 Status PatternSet::add_glob(std::string_view glob, uint32_t id) {
   LS_TRY(std::string source, glob_to_regex(glob));
-  const std::string_view beginning = beginning_of(glob.substr(0, glob.find_first_of("*?[{")));
-  Automata& automata = !beginning.empty()      ? beginning_[std::string(beginning)]
+  const std::string beginning = beginning_of_glob(glob);
+  Automata& automata = !beginning.empty()      ? beginning_[beginning]
                        : glob.starts_with('*') ? starred_
                                                : others_;
   return add_source(automata, glob, std::move(source), id, "a glob");
@@ -286,9 +251,8 @@ Status PatternSet::add_regex(std::string_view expression, uint32_t id, bool sear
     return bad_pattern(expression, "found " + escaped(error) + ", expected " + expected);
   }
   std::string source = (search ? ".*(?:" : "(?:") + std::string(expression) + ").*";
-  const std::string literal = search ? "" : literal_of(expression);
-  const std::string_view beginning = beginning_of(literal);
-  Automata& automata = beginning.empty() ? others_ : beginning_[std::string(beginning)];
+  const std::string beginning = search ? "" : beginning_of_regex(expression);
+  Automata& automata = beginning.empty() ? others_ : beginning_[beginning];
   return add_source(automata, expression, std::move(source), id, expected);
 }
 
@@ -333,33 +297,28 @@ void PatternSet::match(std::string_view component, std::string_view name,
   const std::string_view full = whole;
   const std::string_view inner = full.substr(prefix.size());
   auto collect = [&](const Table& table, std::string_view key) {
-    if (table.empty()) return;
     auto found = table.find(key);
     if (found != table.end()) ids->insert(ids->end(), found->second.begin(), found->second.end());
   };
   collect(exact_, full);
   if (!prefix.empty()) collect(exact_, inner);
-  if (longest_run_ > 0) {
-    for_each_run(full, longest_run_, [&](size_t begin, size_t end) {
-      if (end + 1 == prefix.size()) return;  // the component's name alone
-      std::string_view run = full.substr(begin, end - begin);
-      collect(segments_, run);
-      if (begin == 0 || begin == prefix.size()) collect(leading_, run);
-      if (end == full.size()) collect(trailing_, run);
-    });
-  }
+  for_each_run(full, longest_run_, [&](size_t begin, size_t end) {
+    if (end + 1 == prefix.size()) return;  // the component's name alone
+    std::string_view run = full.substr(begin, end - begin);
+    collect(segments_, run);
+    if (begin == 0 || begin == prefix.size()) collect(leading_, run);
+    if (end == full.size()) collect(trailing_, run);
+  });
   const auto run = [&](const Automata& automata, std::string_view text) {
     for (const auto& automaton : automata) automaton->match(text, ids);
   };
-  run(starred_, full);
-  run(others_, full);
+  for (const Automata* automata : {&starred_, &others_}) run(*automata, full);
   if (!prefix.empty()) run(others_, inner);
   for (const std::string_view text : {full, inner}) {
-    size_t dot = beginning_.empty() ? text.npos : text.find('.');
-    for (int segments = 1; segments <= 2 && dot != text.npos; ++segments) {
+    const size_t first = text.find('.');
+    for (const size_t dot : {first, text.find('.', first + 1)}) {
       const auto found = beginning_.find(text.substr(0, dot + 1));
       if (found != beginning_.end()) run(found->second, text);
-      dot = text.find('.', dot + 1);
     }
   }
   std::sort(ids->begin(), ids->end());

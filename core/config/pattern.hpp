@@ -29,8 +29,9 @@ Status check_pattern(std::string_view text);
 /// RE2 source of a glob, unanchored. Errors: invalid_config (an open bracket, a bad range).
 Result<std::string> glob_to_regex(std::string_view glob);
 
-/// Whether `text` matches `glob` as a whole. For short lists only (component keys): compiles anew.
-Result<bool> glob_matches(std::string_view glob, std::string_view text);
+/// Whether `text` matches `glob` as a whole; one that check_pattern refuses matches nothing. For
+/// short lists only (component keys): compiles anew.
+bool glob_matches(std::string_view glob, std::string_view text);
 
 /// Many patterns against many names. Ids are the caller's; several patterns may share one.
 class PatternSet {

@@ -1,12 +1,14 @@
 // YAML text → tree, through yaml-cpp's events: YAML::Node would expand aliases, keep the first of
 // two equal keys, drop a second document and carry no kinds (security checklist S35, S36).
+#include <re2/re2.h>
 #include <simdjson.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <charconv>
-#include <cmath>
+#include <optional>
 #include <sstream>
 #include <unordered_map>
 
@@ -24,65 +26,28 @@ constexpr size_t kMaxProblems = 20;
 /// Thrown out of yaml-cpp's event callbacks, caught in parse_yaml.
 struct Stop {};
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+/// Integers are decimal without leading zeros; a number has a fraction, an exponent or both.
+const RE2 kInteger("-?(?:0|[1-9][0-9]*)");
+const RE2 kNumber("-?[0-9]+(?:\\.[0-9]+(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)");
 
-/// -?(0|[1-9][0-9]*)
-bool looks_integer(std::string_view text) {
-  if (!text.empty() && text[0] == '-') text.remove_prefix(1);
-  if (text.empty() || !is_digit(text[0]) || (text[0] == '0' && text.size() > 1)) return false;
-  for (char c : text) {
-    if (!is_digit(c)) return false;
-  }
-  return true;
+/// As the type holds it; null where it can't.
+template <typename Number>
+std::optional<Number> value_of(const std::string& text) {
+  Number value{};
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
+  return read.ec == std::errc() ? std::optional(value) : std::nullopt;
 }
 
-size_t skip_digits(std::string_view text, size_t at) {
-  while (at < text.size() && is_digit(text[at])) ++at;
-  return at;
-}
-
-/// An integer followed by a fraction, an exponent or both.
-bool looks_number(std::string_view text) {
-  size_t at = !text.empty() && text[0] == '-' ? 1 : 0;
-  size_t whole = skip_digits(text, at);
-  if (whole == at) return false;
-  bool more = false;
-  at = whole;
-  if (at < text.size() && text[at] == '.') {
-    size_t end = skip_digits(text, at + 1);
-    if (end == at + 1) return false;
-    at = end;
-    more = true;
-  }
-  if (at < text.size() && (text[at] == 'e' || text[at] == 'E')) {
-    ++at;
-    if (at < text.size() && (text[at] == '-' || text[at] == '+')) ++at;
-    size_t end = skip_digits(text, at);
-    if (end == at) return false;
-    at = end;
-    more = true;
-  }
-  return more && at == text.size();
-}
-
-/// A plain scalar by its look: only true/false are booleans, integers are decimal without leading
-/// zeros, numbers are finite; everything else is text. The characters stay available as raw().
+/// A plain scalar by its look: only true/false are booleans, numbers are those that fit their type;
+/// everything else is text. The characters stay available as raw().
 Node plain_scalar(const std::string& text, Mark mark) {
   Node node = Node::of_text(text, mark);
   if (text == "true" || text == "false") {
     node = Node::of_bool(text == "true", mark);
-  } else if (looks_integer(text)) {
-    int64_t value = 0;
-    auto end = text.data() + text.size();
-    if (std::from_chars(text.data(), end, value).ec == std::errc()) {
-      node = Node::of_integer(value, mark);
-    }
-  } else if (looks_number(text)) {
-    double value = 0;
-    auto end = text.data() + text.size();
-    if (std::from_chars(text.data(), end, value).ec == std::errc() && std::isfinite(value)) {
-      node = Node::of_number(value, mark);
-    }
+  } else if (RE2::FullMatch(text, kInteger)) {
+    if (const auto value = value_of<int64_t>(text)) node = Node::of_integer(*value, mark);
+  } else if (RE2::FullMatch(text, kNumber)) {
+    if (const auto value = value_of<double>(text)) node = Node::of_number(*value, mark);
   }
   node.set_raw(text);
   return node;
@@ -105,9 +70,7 @@ class TreeBuilder : public YAML::EventHandler {
     node.set_raw(null_spelling(mark));
     accept(std::move(node), mark);
   }
-  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
-    refuse(mark, "found an alias", "the value itself");
-  }
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}  // its anchor was refused
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     refuse_anchor(mark, anchor);
@@ -155,15 +118,15 @@ class TreeBuilder : public YAML::EventHandler {
     if (anchor != 0) refuse(mark, "found an anchor", "a plain value");
   }
   void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
-    if (!tag.empty() && tag != "?" && tag != "!") {
+    if (tag != "?" && tag != "!") {
       refuse(mark, "found the tag " + loadstone::quoted(tag), "a value without a tag");
     }
   }
 
   /// The characters that yaml-cpp read as null: "null", "Null", "NULL", "~" or nothing.
   std::string null_spelling(const YAML::Mark& mark) const {
-    if (mark.pos < 0 || static_cast<size_t>(mark.pos) >= source_.size()) return "";
-    std::string_view rest = source_.substr(static_cast<size_t>(mark.pos));
+    // Behind the end where nothing follows a colon.
+    std::string_view rest = source_.substr(std::min(static_cast<size_t>(mark.pos), source_.size()));
     for (std::string_view word : {"null", "Null", "NULL", "~"}) {
       if (rest.substr(0, word.size()) == word) return std::string(word);
     }
@@ -198,8 +161,8 @@ class TreeBuilder : public YAML::EventHandler {
     }
     Open& map = stack_.back();
     map.key = node.raw();
-    map.key_mark = node.mark();
     map.has_key = true;
+    map.key_mark = node.mark();
     if (map.key == "<<") refuse(mark, "found a merge key \"<<\"", "the keys themselves");
     if (node.is_null() && map.key.empty()) refuse(mark, "found an empty key", "a name");
     auto [first, fresh] = map.keys.emplace(map.key, map.key_mark);
@@ -241,12 +204,12 @@ Error unreadable(const Mark& mark, const std::string& detail) {
 /// Bytes that no configuration needs and that yaml-cpp handles oddly.
 Status check_bytes(std::string_view text, const std::shared_ptr<const std::string>& file) {
   if (text.size() > kMaxNbytes) {
-    return unreadable(Mark{file, 0, 0}, "found " + std::to_string(text.size()) +
-                                            " bytes, expected at most " +
-                                            std::to_string(kMaxNbytes));
+    return unreadable(Mark{file, {}, {}}, "found " + std::to_string(text.size()) +
+                                              " bytes, expected at most " +
+                                              std::to_string(kMaxNbytes));
   }
   if (!simdjson::validate_utf8(text.data(), text.size())) {
-    return unreadable(Mark{file, 0, 0}, "found bytes that are not UTF-8, expected UTF-8 text");
+    return unreadable(Mark{file, {}, {}}, "found bytes that are not UTF-8, expected UTF-8 text");
   }
   uint32_t line = 1;
   size_t line_begin = 0;
@@ -284,7 +247,7 @@ Result<Node> parse_yaml(std::string_view text, std::string file) {
     return unreadable(builder.place(error.mark),
                       "found " + escaped(error.msg) + ", expected a YAML document");
   } catch (const std::exception& error) {
-    return unreadable(Mark{name, 0, 0},
+    return unreadable(Mark{name, {}, {}},
                       "found " + escaped(error.what()) + ", expected a YAML document");
   }
   if (!builder.problems().empty()) return builder.problems().take();
@@ -298,7 +261,7 @@ Result<Node> parse_inline(std::string_view text) {
     return parse_json(text, "--quantization");
   }
   return Node::of_text(std::string(text),
-                       Mark{std::make_shared<const std::string>("--quantization"), 0, 0});
+                       Mark{std::make_shared<const std::string>("--quantization"), {}, {}});
 }
 
 }  // namespace loadstone::config

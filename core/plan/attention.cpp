@@ -17,19 +17,22 @@ struct Place {
   std::optional<uint64_t> index;
 };
 
+std::optional<uint64_t> number_of(std::string_view segment) {
+  uint64_t value = 0;
+  const char* const end = segment.data() + segment.size();
+  const auto [stop, error] = std::from_chars(segment.data(), end, value);
+  if (error != std::errc() || stop != end) return std::nullopt;
+  return value;
+}
+
 Place place_of(std::string_view path) {
-  size_t begin = 0;
-  while (begin < path.size()) {
-    const size_t end = std::min(path.find('.', begin), path.size());
-    uint64_t index = 0;
-    const auto [stop, error] = std::from_chars(path.data() + begin, path.data() + end, index);
-    if (error == std::errc() && stop == path.data() + end) {
-      const size_t inner = end < path.size() ? path.find('.', end + 1) : path.size();
-      return {std::string(path.substr(0, inner)), index};
-    }
-    begin = end + 1;
+  std::optional<uint64_t> index;
+  for (size_t end = 0, begin = 0; end != path.npos; begin = end + 1) {
+    end = path.find('.', begin);
+    if (index) return {std::string(path.substr(0, end)), index};
+    index = number_of(path.substr(begin, end - begin));
   }
-  return {std::string(path.substr(0, path.rfind('.'))), std::nullopt};
+  return {std::string(index ? path : path.substr(0, path.rfind('.'))), index};
 }
 
 Error refused(const config::Attention& asked, std::string found, std::string expected) {
@@ -45,12 +48,11 @@ Error refused(const config::Attention& asked, std::string found, std::string exp
 /// The kernel of a target, or why there is none.
 Result<std::string> kernel_on(const Target& target, const config::Attention& asked) {
   if (target.kind == LS_TARGET_CPU) return std::string("e4m3 operands, float32 sums");
-  constexpr uint32_t kHopper = 90;
-  if (target.kind != LS_TARGET_CUDA || target.sm != kHopper) {
+  constexpr uint32_t kAda = 89, kHopper = 90;
+  if (target.sm != kHopper) {
     return refused(asked, "for " + target.name,
-                   target.kind == LS_TARGET_CUDA && target.sm < 89
-                       ? "a target with fp8 units and a kernel: cpu or cuda:sm90"
-                       : "a target with a kernel: cpu or cuda:sm90");
+                   target.sm < kAda ? "a target with fp8 units and a kernel: cpu or cuda:sm90"
+                                    : "a target with a kernel: cpu or cuda:sm90");
   }
 #ifdef LOADSTONE_CUDA
   return std::string("wgmma e4m3, sums of 128 keys in float32");
@@ -61,13 +63,13 @@ Result<std::string> kernel_on(const Target& target, const config::Attention& ask
 
 Error no_such_layer(const config::Attention& asked, uint64_t index,
                     const std::vector<uint64_t>& known) {
-  return Error{Code::invalid_config,
-               "skip_layers entry matches nothing",
-               asked.layers_mark.text(),
-               "found layer " + std::to_string(index) + ", expected 0 to " +
-                   std::to_string(known.empty() ? 0 : known.back()),
-               "",
-               {}};
+  return Error{
+      Code::invalid_config,
+      "skip_layers entry matches nothing",
+      asked.layers_mark.text(),
+      "found layer " + std::to_string(index) + ", expected 0 to " + std::to_string(known.back()),
+      "",
+      {}};
 }
 
 Error without_index(const config::Attention& asked, const std::string& path) {
@@ -119,7 +121,7 @@ Result<Sites> find_sites(const Plan& plan, const config::Attention& asked) {
     });
     if (known) continue;
     const bool skipped =
-        place.index && asked.skip_layers &&
+        asked.skip_layers &&
         std::binary_search(asked.skip_layers->begin(), asked.skip_layers->end(), *place.index);
     out.all.push_back({shape.component, place.path, !skipped});
     if (place.index) out.indices.push_back(*place.index);
@@ -134,10 +136,11 @@ Result<AttentionPlan> lay_over(const Plan& plan, const config::Attention& asked)
     return refused(asked, "for family " + plan.graph.family,
                    "a family with attention in a diffusion transformer");
   }
-  AttentionPlan out;
-  out.dtype = asked.kv_cache_dtype;
-  out.rule = asked.dtype_mark.text();
-  out.skip_steps = asked.skip_steps.value_or(std::vector<uint64_t>());
+  AttentionPlan out{.dtype = asked.kv_cache_dtype,
+                    .rule = asked.dtype_mark.text(),
+                    .kernel = "",
+                    .skip_steps = asked.skip_steps.value_or(std::vector<uint64_t>()),
+                    .sites = {}};
   for (const AttentionSite& site : sites.all) {
     LS_TRY(out.kernel, kernel_on(plan.slabs[site.component].target, asked));
   }

@@ -51,7 +51,7 @@ bool any_of(const Items& items, Predicate predicate) {
 
 uint64_t statistics_nbytes(const Plan& plan, const LayerPlan& layer) {
   if (layer.passes != 2) return 0;
-  return round64(layer.stat_nbytes * std::max<uint32_t>(plan.layer_of(layer).groups, 1));
+  return round64(layer.stat_nbytes * plan.layer_of(layer).groups);
 }
 
 }  // namespace
@@ -150,10 +150,8 @@ LayerCost cost_of(const Plan& plan, const LayerPlan& layer, const Flow& flow) {
   bool feeds = !layer.sources.empty();
   for (const Identity& identity : layer.identities) {
     feeds |= identity.checked;
-    bool contiguous = identity.rows == 1 || (identity.src_stride == identity.row_nbytes &&
-                                             identity.dst_stride == identity.row_nbytes);
-    cost.needs_slot |=
-        !contiguous || identity.checked || identity.rows * identity.row_nbytes < kDirectNbytes;
+    cost.needs_slot |= is_strided(identity) || identity.checked ||
+                       identity.rows * identity.row_nbytes < kDirectNbytes;
   }
   cost.needs_slot |= !layer.casts.empty();
   cost.feed_nbytes = feeds ? round64(layer.feed_scratch) + statistics + assembly : 0;

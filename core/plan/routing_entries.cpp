@@ -1,6 +1,8 @@
 #include "plan/routing_entries.hpp"
 
 #include <algorithm>
+#include <optional>
+#include <tuple>
 
 #include "base/text.hpp"
 #include "config/pattern.hpp"
@@ -42,7 +44,7 @@ class Resolver {
       }
     }
     for (size_t k = 0; k < used_.size(); ++k) {
-      const std::string& key = quantization_.components[k].first;
+      const std::string& key = key_of(k);
       if (!used_[k] && !is_default(key)) unmatched(k, key);
     }
     return out;
@@ -54,44 +56,40 @@ class Resolver {
   }
 
   Entry entry_for(const std::vector<std::string>& names, bool whole) {
-    int best = -1;
-    int fallback = -1;
+    std::optional<size_t> best, fallback;
     bool best_exact = false;
-    for (int k = 0; k < static_cast<int>(used_.size()); ++k) {
-      const std::string& key = quantization_.components[static_cast<size_t>(k)].first;
+    for (size_t k = 0; k < used_.size(); ++k) {
+      const std::string& key = key_of(k);
       if (std::find(names.begin(), names.end(), key) != names.end()) {
-        matched_[static_cast<size_t>(k)] = true;
+        matched_[k] = true;
         if (!best_exact) best = k;
         best_exact = true;
       } else if (is_default(key)) {
         fallback = k;
-      } else if (config::is_pattern(key) && whole && matches_any(key, names)) {
-        matched_[static_cast<size_t>(k)] = true;
-        const auto& held = quantization_.components[best < 0 ? 0 : static_cast<size_t>(best)].first;
-        if (!best_exact && (best < 0 || weight_of(key) > weight_of(held))) best = k;
+      } else if (whole && matches_any(key, names)) {
+        matched_[k] = true;
+        if (!best_exact && (!best || weight_of(key) > weight_of(key_of(*best)))) best = k;
       }
     }
-    const bool named = best >= 0;
-    if (best < 0 && whole) best = fallback;
+    const bool named = best.has_value();
+    if (!best && whole) best = fallback;
     Entry out;
-    if (best < 0) return out;
-    const auto at = static_cast<size_t>(best);
-    used_[at] = true;
+    if (!best) return out;
+    used_[*best] = true;
     out.given = true;
-    out.choice = choices_[at];
+    out.choice = choices_[*best];
     out.named = named;
     out.scope = !whole;
-    out.key = quantization_.components[at].first;
-    out.mark = quantization_.component_marks[at];
+    out.key = key_of(*best);
+    out.mark = quantization_.component_marks[*best];
     return out;
   }
 
-  bool matches_any(const std::string& pattern, const std::vector<std::string>& names) {
-    for (const std::string& name : names) {
-      auto matched = config::glob_matches(pattern, name);
-      if (matched.ok() && *matched) return true;
-    }
-    return false;
+  const std::string& key_of(size_t k) const { return quantization_.components[k].first; }
+
+  static bool matches_any(const std::string& glob, const std::vector<std::string>& names) {
+    return std::any_of(names.begin(), names.end(),
+                       [&](const std::string& name) { return config::glob_matches(glob, name); });
   }
 
   void unmatched(size_t index, const std::string& key) {
@@ -159,8 +157,7 @@ std::vector<ComponentEntries> resolve_flat(const graph::Graph& graph,
   for (size_t i = 0; i < out.size(); ++i) {
     const graph::GraphComponent& component = graph.components[i];
     out[i].scopes.resize(component.scopes.size());
-    const bool here = component.reach == graph::Reach::flat ||
-                      (component.reach != graph::Reach::stage && declared[i]);
+    const bool here = component.reach == graph::Reach::flat || declared[i];
     if (here) out[i].whole = Entry{true, choice, false, false, "", flat.mark};
     any = any || here;
   }
@@ -204,15 +201,14 @@ std::vector<ComponentEntries> resolve_entries(const graph::Graph& graph,
 std::vector<std::string> entry_listing(const config::QuantConfig& quantization) {
   std::vector<size_t> order;
   for (size_t i = 0; i < quantization.components.size(); ++i) order.push_back(i);
-  auto rank = [&](size_t i) {
+  // Names, then patterns, the weightiest first, then the default.
+  const auto rank = [&](size_t i) {
     const std::string& key = quantization.components[i].first;
-    return is_default(key) ? 2 : config::is_pattern(key) ? 1 : 0;
+    const bool pattern = config::is_pattern(key);
+    return std::tuple(!is_default(key), !pattern, pattern ? weight_of(key) : weight_of(""));
   };
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    if (rank(a) != rank(b)) return rank(a) < rank(b);
-    return rank(a) == 1 && weight_of(quantization.components[a].first) >
-                               weight_of(quantization.components[b].first);
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return rank(a) > rank(b); });
   std::vector<std::string> out;
   for (size_t i : order) {
     const auto& [key, choice] = quantization.components[i];

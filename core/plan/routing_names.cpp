@@ -13,8 +13,7 @@ void add_spellings(const std::string& path, const graph::GraphComponent& compone
   if (std::find(out.begin(), out.end(), path) != out.end()) return;
   out.push_back(path);
   for (const auto& [prefix, alias] : component.prefix_aliases) {
-    if (path.compare(0, prefix.size(), prefix) != 0) continue;
-    out.push_back(alias + path.substr(prefix.size()));
+    if (path.starts_with(prefix)) out.push_back(alias + path.substr(prefix.size()));
   }
 }
 
@@ -31,13 +30,18 @@ std::string shape_of(std::string_view name) {
   return out;
 }
 
+/// Of two ascending lists, ascending, each number once.
+std::vector<uint32_t> united(const std::vector<uint32_t>& a, const std::vector<uint32_t>& b) {
+  std::vector<uint32_t> out;
+  std::set_union(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(out));
+  return out;
+}
+
 }  // namespace
 
 std::string_view less_strip(std::string_view pattern, const graph::GraphComponent& component) {
   for (const std::string& prefix : component.strip) {
-    if (pattern.substr(0, prefix.size()) == prefix && prefix != component.name + ".") {
-      return pattern.substr(prefix.size());
-    }
+    if (pattern.starts_with(prefix)) return pattern.substr(prefix.size());
   }
   return pattern;
 }
@@ -71,10 +75,8 @@ NameHits match_names(const config::PatternSet& patterns, const LayerNames& names
     std::vector<uint32_t> into;
     for (const std::string& name : spellings) {
       patterns.match(names.component, name, &ids);
-      into.insert(into.end(), ids.begin(), ids.end());
+      into = united(into, ids);
     }
-    std::sort(into.begin(), into.end());
-    into.erase(std::unique(into.begin(), into.end()), into.end());
     return into;
   };
   NameHits out;
@@ -92,16 +94,12 @@ std::vector<uint32_t> NameHits::whole() const {
                           std::back_inserter(both));
     all = std::move(both);
   }
-  std::vector<uint32_t> out;
-  std::set_union(own.begin(), own.end(), all.begin(), all.end(), std::back_inserter(out));
-  return out;
+  return united(own, all);
 }
 
 std::vector<uint32_t> NameHits::partial() const {
   std::vector<uint32_t> any, out;
-  for (const auto& part : parts) any.insert(any.end(), part.begin(), part.end());
-  std::sort(any.begin(), any.end());
-  any.erase(std::unique(any.begin(), any.end()), any.end());
+  for (const auto& part : parts) any = united(any, part);
   const std::vector<uint32_t> full = whole();
   std::set_difference(any.begin(), any.end(), full.begin(), full.end(), std::back_inserter(out));
   return out;
@@ -117,12 +115,12 @@ std::string missing_parts(const LayerNames& names, const std::vector<bool>& name
 
 void NearestName::add(const LayerNames& names) {
   auto add_one = [&](const std::string& name) {
-    if (!known_.emplace(shape_of(name), names_.size()).second) return;
+    if (!known_.insert(shape_of(name)).second) return;
     names_.push_back(name);
     for (size_t begin = 0; begin < name.size();) {
       size_t end = std::min(name.find('.', begin), name.size());
       std::string segment = name.substr(begin, end - begin);
-      if (known_.emplace("." + segment, 0).second) segments_.push_back(std::move(segment));
+      if (known_.insert("." + segment).second) segments_.push_back(std::move(segment));
       begin = end + 1;
     }
   };
@@ -138,10 +136,8 @@ std::string NearestName::to(std::string_view entry) const {
     // Names differ from the entry's in their numbers too: compare shapes, answer with its numbers.
     std::vector<std::string> shapes;
     for (const std::string& name : names_) shapes.push_back(shape_of(name));
-    std::string near = nearest(shape_of(entry), shapes);
-    for (size_t i = 0; i < shapes.size() && hint.empty(); ++i) {
-      if (!near.empty() && shapes[i] == near) hint = names_[i];
-    }
+    const auto near = std::find(shapes.begin(), shapes.end(), nearest(shape_of(entry), shapes));
+    if (near != shapes.end()) hint = names_[static_cast<size_t>(near - shapes.begin())];
   } else {
     hint = nearest(entry, segments_);
   }

@@ -3,7 +3,7 @@
 
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "config/pattern.hpp"
@@ -47,7 +47,7 @@ class NearestName {
   std::string to(std::string_view entry) const;
 
  private:
-  std::unordered_map<std::string, size_t> known_;
+  std::unordered_set<std::string> known_;
   std::vector<std::string> names_, segments_;
 };
 

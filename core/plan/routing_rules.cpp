@@ -60,25 +60,16 @@ Result<CompiledRules> CompiledRules::make(const std::vector<config::Rule>& rules
 
 const std::vector<uint32_t>& CompiledRules::by_role(const graph::Layer& layer) {
   std::string key = layer.role;
-  for (const graph::Part& part : layer.parts) {
-    if (part.group == 0) key += "\n" + part.role;
-  }
+  for (const graph::Part& part : layer.parts) key += "\n" + part.role;
   auto [found, fresh] = role_hits_.emplace(key, std::vector<uint32_t>());
   if (!fresh) return found->second;
   roles_.match("", layer.role, &found->second);
   // A fused layer has its parts' roles too, where a rule names all of them.
-  std::vector<uint32_t> all, one, both;
-  for (size_t i = 0; i < layer.parts.size(); ++i) {
-    if (layer.parts[i].group != 0) continue;
-    roles_.match("", layer.parts[i].role, &one);
-    both.clear();
-    std::set_intersection(all.begin(), all.end(), one.begin(), one.end(), std::back_inserter(both));
-    all = i == 0 ? one : both;
+  NameHits hits{.own = std::move(found->second), .parts = {}};
+  for (const graph::Part& part : layer.parts) {
+    roles_.match("", part.role, &hits.parts.emplace_back());
   }
-  both.clear();
-  std::set_union(found->second.begin(), found->second.end(), all.begin(), all.end(),
-                 std::back_inserter(both));
-  found->second = std::move(both);
+  found->second = hits.whole();
   return found->second;
 }
 
@@ -93,7 +84,6 @@ const std::vector<uint32_t>& CompiledRules::by_component(const graph::GraphCompo
     found->second.insert(found->second.end(), one.begin(), one.end());
   }
   std::sort(found->second.begin(), found->second.end());
-  found->second.erase(std::unique(found->second.begin(), found->second.end()), found->second.end());
   return found->second;
 }
 
@@ -117,8 +107,8 @@ bool CompiledRules::holds(const config::Rule& rule, const graph::Layer& layer,
         elements = std::max(elements, numel);
       }
     }
-    if (elements < rule.min_elements.value_or(0)) return false;
-    if (elements > rule.max_elements.value_or(UINT64_MAX)) return false;
+    if (rule.min_elements && elements < *rule.min_elements) return false;
+    if (rule.max_elements && elements > *rule.max_elements) return false;
   }
   return true;
 }
@@ -137,7 +127,6 @@ std::vector<uint32_t> CompiledRules::matching(const graph::Layer& layer,
                                               const formats::Component& stored,
                                               const LayerNames& names, config::Problems& problems) {
   std::vector<uint32_t> exact, ordered;
-  if (rules_.empty()) return exact;
   const std::vector<uint32_t>& roles = by_role(layer);
   const std::vector<uint32_t>& components = by_component(component);
   auto take = [&](uint32_t id) {

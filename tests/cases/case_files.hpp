@@ -1,7 +1,10 @@
-// The files of text-driven cases.
+// The files of text-driven cases, and which cases of them run.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
@@ -9,6 +12,10 @@
 
 #include "base/file.hpp"
 #include "config/quant_config.hpp"
+
+/// Told what comes next, by a program that wants to know what each case meets (tests/mutation):
+/// "Plans.Cases plan.yaml:12:5", or "" for what belongs to no case.
+extern "C" __attribute__((weak)) void loadstone_case_begins(const char* place);
 
 namespace loadstone::testing {
 
@@ -25,11 +32,24 @@ inline std::vector<std::filesystem::path> case_files(const std::string& prefix) 
 }
 
 inline Node read_cases(const std::filesystem::path& path) {
+  if (loadstone_case_begins) loadstone_case_begins("");
   auto text = read_text(system_files(), path.string(), 1u << 20);
   if (!text.ok()) throw std::runtime_error(text.error().text());
   auto node = config::parse_yaml(*text, path.filename().string());
   if (!node.ok()) throw std::runtime_error(node.error().text());
   return *node;
+}
+
+/// LOADSTONE_CASES="plan.yaml:12:5 plan.yaml:30:5" leaves all others out.
+inline bool runs(const Node& one) {
+  const std::string place = one.mark().text();
+  static const char* const chosen = std::getenv("LOADSTONE_CASES");
+  static const std::string all = chosen ? " " + std::string(chosen) + " " : "";
+  if (chosen && all.find(" " + place + " ") == std::string::npos) return false;
+  const auto& test = *::testing::UnitTest::GetInstance()->current_test_info();
+  const std::string name = std::string(test.test_suite_name()) + "." + test.name() + " " + place;
+  if (loadstone_case_begins) loadstone_case_begins(name.c_str());
+  return true;
 }
 
 }  // namespace loadstone::testing

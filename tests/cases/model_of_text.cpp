@@ -136,6 +136,7 @@ graph::GraphComponent component_of(const std::string& name, uint32_t index, cons
   out.kind = "case";
   out.reach = graph::Reach::flat;
   if (!given) return out;
+  out.kind = text(*given, "kind", out.kind);
   if (const Node* aliases = given->find("aliases")) {
     for (const Node& alias : aliases->items()) out.aliases.push_back(alias.raw());
   }

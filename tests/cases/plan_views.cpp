@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <sstream>
+
 #include "plan/explain.hpp"
 
 namespace loadstone::testing {
@@ -14,8 +16,12 @@ std::string reads_of(const plan::Plan& plan) {
     out += fmt::format("{} passes {}{} scratch {} {} stat {}{}\n", plan.layer_of(layer).path,
                        layer.passes, layer.reread ? " reread" : "", layer.session_scratch,
                        layer.feed_scratch, layer.stat_nbytes, layer.session ? " session" : "");
-    if (!layer.method.empty())
-      out.insert(out.size() - 1, fmt::format(" to {}", name_of(layer.load_dtype)));
+    if (!layer.method.empty()) {
+      out.insert(out.size() - 1,
+                 fmt::format(" to {} in {} bias by {}{}", name_of(layer.load_dtype), layer.in,
+                             layer.bias == LS_BIAS_BY_METHOD ? "method" : "host",
+                             layer.produce_on == LS_PLACE_HOST ? "" : " any place"));
+    }
     for (const plan::Source& one : layer.sources) {
       out += fmt::format("  source {} rows {}+{} by {}{}{} tag {}\n", one.tensor, one.row_begin,
                          one.row_count, one.granule, one.resident ? " resident" : "",
@@ -48,9 +54,15 @@ std::string memory_of(const plan::Plan& plan) {
   }
   out += fmt::format("flow workers {} slots {} x {} in flight {}\n", plan.flow.workers,
                      plan.flow.slots, plan.flow.slot_nbytes, plan.flow.in_flight_nbytes);
+  if (plan.flow.gpus != 0) {
+    out += fmt::format("gpus {} pinned {} stage {} scratch {} in flight {}\n", plan.flow.gpus,
+                       plan.flow.pinned_nbytes, plan.flow.stage_nbytes,
+                       plan.flow.stage_scratch_nbytes, plan.flow.gpu_flight_nbytes);
+  }
   for (const plan::Unit& unit : plan.flow.units) {
-    out += fmt::format("unit {}+{} held {} feed {}\n", unit.begin, unit.count, unit.held_nbytes,
+    out += fmt::format("unit {}+{} held {} feed {}", unit.begin, unit.count, unit.held_nbytes,
                        unit.feed_nbytes);
+    out += plan.flow.gpus != 0 ? fmt::format(" gpu {}\n", unit.gpu_nbytes) : "\n";
   }
   return out + fmt::format("peaks host {} device {} stored {} ring {} in flight {}\n",
                            plan.peaks.host, plan.peaks.device, plan.peaks.stored, plan.peaks.ring,
@@ -97,6 +109,20 @@ std::string attention_of(const plan::Plan& plan) {
   return plan.attention->text() + "\n" + plan.to_node().find("attention")->to_json() + "\n";
 }
 
+/// `where` is "COMPONENT PLACE STEP".
+std::string attends(const plan::Plan& plan, const std::string& where) {
+  std::istringstream in(where);
+  std::string name, path;
+  uint64_t step = 0;
+  in >> name >> path >> step;
+  uint32_t component = 0;
+  while (plan.graph.components[component].name != name) ++component;
+  const plan::AttentionSite* site = plan.attention->site(component, path);
+  if (!site) return where + ": no attention\n";
+  const bool quantizes = site->quantized && plan.attention->quantizes_step(step);
+  return where + (quantizes ? ": " + plan.attention->dtype : ": native") + "\n";
+}
+
 }  // namespace
 
 std::string view(const plan::Plan& plan, const std::string& what) {
@@ -109,6 +135,7 @@ std::string view(const plan::Plan& plan, const std::string& what) {
   if (what == "notes") return lines(plan.notes);
   if (what == "rules") return lines(plan.rules);
   if (what == "attention") return attention_of(plan);
+  if (what.starts_with("attends ")) return attends(plan, what.substr(8));
   if (what.starts_with("layer ")) {
     const Node json = plan.to_node();
     for (const Node& layer : json.find("layers")->items()) {

@@ -10,11 +10,6 @@
 namespace loadstone::oracle {
 namespace {
 
-bool glob(const std::string& pattern, const std::string& text) {
-  auto matched = config::glob_matches(pattern, text);
-  return matched.ok() && *matched;
-}
-
 std::string kind_name(const Node& node) {
   return node.is_integer() ? "integer" : std::string(to_string(node.kind()));
 }
@@ -74,7 +69,8 @@ bool meets_key(const Node* node, const std::string& key, const Node& condition) 
 
 bool meets(const Node* node, const Node& condition) {
   if (condition.is_text()) {
-    return node && glob(condition.text(), node->is_text() ? node->text() : node->to_json());
+    return node &&
+           config::glob_matches(condition.text(), node->is_text() ? node->text() : node->to_json());
   }
   if (condition.is_list()) {
     for (const Node& one : condition.items()) {

@@ -11,16 +11,19 @@ Operators, applied wherever they fit (mutate.py):
 
 All mutants of a file are compiled into one object, each behind a switch that MUTANT=NUMBER sets
 (switch.hpp); those that don't compile are dropped and counted. The program of the cases is linked
-with these objects, run once to see which mutants are met at all, then once for each of those; it
-stops at the first case that fails. A mutant is killed when a case fails, crashes or hangs; asserts
-and the standard library's checks are on, so that what only undefined behaviour hides crashes.
+with these objects, run once to see which cases meet which mutants, then once for each mutant with
+the cases that meet it (all, where it is met between them); it stops at the first that fails. A mutant
+is killed when a case fails, crashes or hangs, that is takes ten times the processor time of all cases
+(what only waits for a busy machine doesn't); asserts and the standard library's checks are on, so
+that what only undefined behaviour hides crashes.
 Survivors that someone has looked at are named with the reason in survivors.txt.
 
 Needs a configured build folder with the targets cases_test and routing_test built, and Debian's
-python3-clang-14; nothing may change in either meanwhile. About an hour on two cores. Writes below
-BUILD/mutation. Exit: 0 enough killed (--goal), 3 too few, 1 failed.
+python3-clang-14; nothing may change in either meanwhile. Writes below BUILD/mutation, files of the
+cases into a folder of its own that it removes. Exit: 0 enough killed (--goal), 3 too few, 1 failed.
 """
 import argparse
+import atexit
 import glob
 import json
 import multiprocessing
@@ -30,9 +33,10 @@ import re
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
-import time
+import tempfile
 
 import mutate
 
@@ -40,6 +44,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
 FOLDERS = ('core/config', 'core/plan')
 NUMBERS = 1000  # of a file
+WAITS = 900  # seconds without an end though hardly a processor's time is taken
 CHECKED = ['core/base/tree.cpp']  # not mutated, but its asserts tell what a mutant asks wrongly
 FLAGS = ['-w', '-O1', '-D_GLIBCXX_ASSERTIONS']
 CASES = ['core/plan/CMakeFiles/routing_test.dir/routing_test.cpp.o']  # beside those of cases_test
@@ -138,24 +143,46 @@ def link(build, objects, mutants):
     return program
 
 
-def limits():
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+def processor_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def run_one(work):
-    """killed, or None when every case passed."""
-    program, number, timeout = work
-    environment = dict(os.environ, MUTANT=str(number))
+    """(number, how it was killed, or None when every case passed)."""
+    program, number, cases, seconds, folder = work
+    environment = dict(os.environ, MUTANT=str(number), TMPDIR=folder)
+    arguments = [program, '--gtest_break_on_failure']
+    if cases:
+        arguments.append('--gtest_filter=' + ':'.join(sorted({test for test, _ in cases})))
+        environment['LOADSTONE_CASES'] = ' '.join(place for _, place in cases)
+
+    def limits():
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+
     try:
-        done = subprocess.run([program, '--gtest_break_on_failure'], env=environment,
-                              timeout=timeout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              preexec_fn=limits, check=False)
+        done = subprocess.run(arguments, env=environment, timeout=WAITS, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, preexec_fn=limits, check=False)
     except subprocess.TimeoutExpired:
-        return number, 'hangs'
+        return number, 'waits'
     if done.returncode == 0:
         return number, None
-    return number, 'fails' if done.returncode in (1, -5) else 'crashes'
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        return number, 'hangs'
+    return number, 'fails' if done.returncode in (1, -signal.SIGTRAP) else 'crashes'
+
+
+def read_met(path):
+    """number → [(test, place)] of the cases that meet it, or [] where no case alone does."""
+    met = {}
+    with open(path, encoding='utf-8') as file:
+        for line in file:
+            place, numbers = line.rstrip('\n').split('\t')
+            for number in map(int, numbers.split()):
+                met.setdefault(number, set()).add(tuple(place.split(' ', 1)))
+    return {number: [] if ('',) in cases else sorted(cases) for number, cases in met.items()}
 
 
 def reviewed():
@@ -198,12 +225,13 @@ def main():
     dropped = set().union(*(lost for _, lost, _ in compiled))
     program = link(build, [path for _, _, path in compiled] + checked, NUMBERS * len(names))
     met_file = os.path.join(build, 'mutation', 'met.txt')
-    begin = time.monotonic()
+    folder = tempfile.mkdtemp(prefix='mutants-', dir='/dev/shm' if os.path.isdir('/dev/shm') else None)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    seconds = -processor_seconds()
     subprocess.run([program, '--gtest_brief=1'], check=True,
-                   env=dict(os.environ, MUTANT='-1', MUTANTS_MET=met_file))
-    seconds = time.monotonic() - begin
-    with open(met_file, encoding='utf-8') as file:
-        met = {int(line) for line in file}
+                   env=dict(os.environ, MUTANT='-1', MUTANTS_MET=met_file, TMPDIR=folder))
+    seconds += processor_seconds()
+    met = read_met(met_file)
     chosen = [n for n in sorted(mutants) if n not in dropped]
     if given.survivors:
         with open(given.survivors, encoding='utf-8') as file:
@@ -215,11 +243,10 @@ def main():
     if given.sample:
         chosen = sorted(random.Random(given.seed).sample(chosen, min(given.sample, len(chosen))))
     print(f'{len(mutants)} mutants, {len(dropped)} do not compile, {len(chosen)} chosen; the cases '
-          f'take {seconds:.2f} s', flush=True)
+          f'take {seconds:.2f} s of a processor', flush=True)
     killed, survivors, ways = {}, [], {}
-    timeout = 10 + 10 * seconds
     with multiprocessing.Pool(given.jobs) as pool:
-        works = [(program, n, timeout) for n in chosen if n in met]
+        works = [(program, n, met[n], 10 + int(10 * seconds), folder) for n in chosen if n in met]
         for number, way in pool.imap_unordered(run_one, works, chunksize=4):
             if not way:
                 one = mutants[number]

@@ -1,5 +1,5 @@
-// The switch of the mutants: which one is on (MUTANT=NUMBER, read once), and which were met
-// (MUTANTS_MET=FILE, written at the end). Included in front of every mutated source.
+// The switch of the mutants: which one is on (MUTANT=NUMBER, read once), and which each case met
+// (written to MUTANTS_MET=FILE). Included in front of every mutated source.
 #pragma once
 
 namespace mutation {

@@ -108,7 +108,7 @@ struct Maker {
     if (config.is("biased")) biases(layer, plan);
     ls_work& work = decodes ? plan.decode("plain floats") : plan.quantize("maker_" + config.mode);
     if (config.is("biased")) work.bias = LS_BIAS_BY_METHOD;
-    if (config.is("wide")) work.in = 2 * layer.in();
+    if (config.is("wide")) work.in = 2 * layer.get(0, "weight").columns();
   }
 
   static void feed(const Config&, const sdk::Layer&, const sdk::Begin&, const sdk::Piece&) {
@@ -124,8 +124,8 @@ struct Maker {
   }
 
   static void plain(const sdk::Layer& layer, sdk::Plan& plan) {
-    const uint32_t weight =
-        plan.stored("weight", layer.get(0, "weight").dtype, {layer.out(), layer.in()});
+    const sdk::Tensor first = layer.get(0, "weight");
+    const uint32_t weight = plan.stored("weight", first.dtype, {layer.out(), first.columns()});
     for (uint64_t p = 0; p < layer.part_count(); ++p) {
       plan.identity_part(layer, weight, layer.get(p, "weight"));
     }
