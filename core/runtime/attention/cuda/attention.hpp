@@ -9,8 +9,8 @@ namespace loadstone::runtime::fp8_attention::cuda {
 
 enum class Float : uint8_t { f32, f16, bf16 };
 
-/// A tensor [batch, heads, rows, dim] on the GPU; strides in elements, multiples of 4, the last 1;
-/// its address a multiple of 4 elements.
+/// A tensor [batch, heads, rows, dim] on the GPU; strides in elements, multiples of 8, the last 1;
+/// its address a multiple of 16 bytes.
 struct Heads {
   const void* at = nullptr;
   int64_t batch_stride = 0, head_stride = 0, row_stride = 0;
@@ -20,11 +20,11 @@ struct Call {
   Heads q, k, v;
   Float type = Float::bf16;  // of q, k, v and out
   int64_t batch = 0, heads = 0, kv_heads = 0, queries = 0, keys = 0, dim = 0;
-  float scale = 0;               // of scores, times log2(e)
-  float rotation_root = 0;       // float32(1/√dim)
-  uint32_t minus[4] = {};        // bit i: channel i's sign is -1
-  void* out = nullptr;           // [batch, queries, heads·dim], dense
-  void* workspace = nullptr;     // workspace_nbytes(call), on a multiple of 1024
+  float scale = 0;            // of scores, times log2(e)
+  float rotation_root = 0;    // float32(1/√dim)
+  uint32_t minus[4] = {};     // bit i: channel i's sign is -1
+  void* out = nullptr;        // [batch, queries, heads·dim], dense
+  void* workspace = nullptr;  // workspace_nbytes(call), on a multiple of 1024
 };
 
 uint64_t workspace_nbytes(const Call& call);

@@ -1,40 +1,36 @@
-// Steps 1 to 4: rotation, mean of k, scales, codes. A warp holds a row, four channels a lane.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+// Steps 1 to 4: rotation, mean of k, scales, codes. Eight lanes hold a row of q or k, 16 channels
+// each, so that four of seven distances of the rotation lie within a thread. Two launches: codes of
+// q beside what k and v need of all keys, then codes of k and v; each reads its operands once.
 #include <cuda_fp8.h>
 
+#include "device/floats.cuh"
 #include "runtime/attention/cuda/layout.hpp"
 
 namespace loadstone::runtime::fp8_attention::cuda {
 namespace {
 
-constexpr int kThreads = 512, kWarps = kThreads / 32, kRowsOfWarp = kTile / kWarps;
+constexpr int kThreads = 256, kWarps = kThreads / 32;
+constexpr int kChannels = 16, kLanesOfRow = kTile / kChannels;
+constexpr int kRowsOfWarp = 32 / kLanesOfRow, kPasses = kTile / (kWarps * kRowsOfWarp);
+constexpr int kTilesOfBlock = kWarps / 2;  // of sums_of_keys: a warp for k, one for v
+constexpr int kHalf = kChannels / 2;       // channels of v at once
 constexpr float kLargest = 448.0f, kMinScale = 1.0f / (448.0f * 512.0f);
-constexpr uint8_t kOne = 0x38;      // e4m3
-constexpr int kStride = kTile + 4;  // of v's codes in shared memory: fewer conflicts in columns
+constexpr uint32_t kOnes = 0x38383838;  // e4m3
+constexpr unsigned kAllLanes = 0xffffffffu;
 
-__device__ inline float to_float(float v) { return v; }
-__device__ inline float to_float(__half v) { return __half2float(v); }
-__device__ inline float to_float(__nv_bfloat16 v) { return __bfloat162float(v); }
+using device::Pack;
+using device::to_float;
 
-template <typename T>
-struct alignas(4 * sizeof(T)) Four {
-  T at[4];
-};
-
-struct Row {
-  float at[4];
-};
-
-/// Channels 4·lane … of a row, zeros past `dim`.
-template <typename T>
-__device__ inline Row load_row(const T* row, int lane, int dim) {
-  Row out{};
-  if (4 * lane >= dim) return out;
-  const Four<T> four = *reinterpret_cast<const Four<T>*>(row + 4 * lane);
+/// `count` values from an address that is a multiple of 16 bytes, or of all of them.
+template <int count, typename T>
+__device__ inline void load(const T* from, float (&to)[count]) {
+  constexpr int kMost = 16 / sizeof(T), kTogether = count < kMost ? count : kMost;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) out.at[i] = to_float(four.at[i]);
-  return out;
+  for (int begin = 0; begin < count; begin += kTogether) {
+    const auto pack = *reinterpret_cast<const Pack<T, kTogether>*>(from + begin);
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) to[begin + i] = to_float(pack.at[i]);
+  }
 }
 
 template <typename T>
@@ -42,33 +38,43 @@ __device__ inline const T* head_at(const Heads& heads, int64_t batch, int64_t he
   return static_cast<const T*>(heads.at) + batch * heads.batch_stride + head * heads.head_stride;
 }
 
-__device__ inline void rotate(Row& x, const Call& call, int lane) {
-  const int dim = static_cast<int>(call.dim);
-  const uint32_t minus = call.minus[lane / 8] >> 4 * (lane % 8);
+/// Channels 16·chunk … of a row.
+struct Part {
+  float at[kChannels] = {};
+};
+
+__device__ inline void rotate(Part& x, const Call& call, int chunk) {
+  const uint32_t minus = call.minus[chunk / 2] >> kChannels * (chunk % 2);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) x.at[i] = (minus >> i & 1) != 0 ? -x.at[i] : x.at[i];
-  const float a = x.at[0] + x.at[1], b = x.at[0] - x.at[1];
-  const float c = x.at[2] + x.at[3], d = x.at[2] - x.at[3];
-  x.at[0] = a + c;
-  x.at[1] = b + d;
-  x.at[2] = a - c;
-  x.at[3] = b - d;
-  for (int far = 1; far < dim / 4; far *= 2) {
+  for (int i = 0; i < kChannels; ++i) x.at[i] = (minus >> i & 1) != 0 ? -x.at[i] : x.at[i];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float other = __shfl_xor_sync(0xffffffffu, x.at[i], far);
-      x.at[i] = (lane & far) == 0 ? x.at[i] + other : other - x.at[i];
+  for (int half = 1; half < kChannels; half *= 2) {
+#pragma unroll
+    for (int i = 0; i < kChannels; ++i) {
+      if ((i & half) != 0) continue;
+      const float a = x.at[i], b = x.at[i + half];
+      x.at[i] = a + b;
+      x.at[i + half] = a - b;
+    }
+  }
+  for (int far = 1; far < call.dim / kChannels; far *= 2) {
+    const float sign = (chunk & far) == 0 ? 1.0f : -1.0f;
+#pragma unroll
+    for (int i = 0; i < kChannels; ++i) {
+      x.at[i] = __fmaf_rn(x.at[i], sign, __shfl_xor_sync(kAllLanes, x.at[i], far));
     }
   }
 #pragma unroll
-  for (int i = 0; i < 4; ++i) x.at[i] *= call.rotation_root;
+  for (int i = 0; i < kChannels; ++i) x.at[i] *= call.rotation_root;
 }
 
 __device__ inline uint32_t magnitude(float x) { return __float_as_uint(x) & 0x7fffffffu; }
 
-__device__ inline uint32_t largest(const Row& x) {
-  return max(max(magnitude(x.at[0]), magnitude(x.at[1])),
-             max(magnitude(x.at[2]), magnitude(x.at[3])));
+__device__ inline uint32_t largest(const Part& x) {
+  uint32_t found = 0;
+#pragma unroll
+  for (int i = 0; i < kChannels; ++i) found = max(found, magnitude(x.at[i]));
+  return found;
 }
 
 __device__ inline float scale_of(uint32_t bits) {
@@ -76,66 +82,122 @@ __device__ inline float scale_of(uint32_t bits) {
   return bits < 0x7f800000u ? scale : __uint_as_float(0x7fc00000u);
 }
 
-__device__ inline uint32_t code(float x) {
-  return __nv_cvt_float_to_fp8(x, __NV_SATFINITE, __NV_E4M3);
-}
-
-__device__ inline uint32_t codes(const Row& x, float scale) {
-  return code(x.at[0] / scale) | code(x.at[1] / scale) << 8 | code(x.at[2] / scale) << 16 |
-         code(x.at[3] / scale) << 24;
-}
-
-/// Sums of k and largest magnitudes of v over a tile of keys; a thread a channel.
-template <typename T>
-__global__ void sums_kernel(Call call, Workspace space) {
-  const int tile = blockIdx.x, channel = threadIdx.x;
-  const int64_t head = blockIdx.y, batch = head / call.kv_heads, inner = head % call.kv_heads;
-  const int64_t first = int64_t{tile} * kTile, last = min(first + kTile, call.keys);
-  float sum = 0;
-  uint32_t found = 0;
-  if (channel < call.dim) {
-    const T* k = head_at<T>(call.k, batch, inner) + channel;
-    const T* v = head_at<T>(call.v, batch, inner) + channel;
-#pragma unroll 16
-    for (int64_t r = first; r < last; ++r) {
-      sum += to_float(k[r * call.k.row_stride]);
-      found = max(found, magnitude(to_float(v[r * call.v.row_stride])));
-    }
+/// What many values are divided by: their quotients' bits are those of x / scale for scales that
+/// scale_of gives and quotients that e4m3 shows, by two corrections of x·(1/scale) with exact
+/// remainders (Markstein, IBM J. Res. Dev. 34-1, 1990).
+struct Divisor {
+  float scale, inverse;
+  __device__ explicit Divisor(float by) : scale(by), inverse(1.0f / by) {}
+  __device__ float quotient(float x) const {
+    float q = x * inverse;
+    q = __fmaf_rn(__fmaf_rn(-scale, q, x), inverse, q);
+    q = __fmaf_rn(__fmaf_rn(-scale, q, x), inverse, q);
+    return copysignf(q, x);  // of zeros too
   }
-  const int64_t at = (head * gridDim.x + tile) * kTile + channel;
-  space.k_sums[at] = sum;
-  space.v_largest[at] = found;
+};
+
+__device__ inline uint32_t two_codes(float a, float b) {
+  return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
 }
+
+/// A lane's 16 codes of row r of a tile.
+__device__ inline void store_codes(const Part& x, float scale, uint8_t* tile, int r, int chunk) {
+  const Divisor by(scale);
+  uint32_t words[4];
+#pragma unroll
+  for (int w = 0; w < 4; ++w) {
+    const float* four = x.at + 4 * w;
+    words[w] = two_codes(by.quotient(four[0]), by.quotient(four[1])) |
+               two_codes(by.quotient(four[2]), by.quotient(four[3])) << 16;
+  }
+  *reinterpret_cast<uint4*>(tile + place_in_tile(r, kChannels * chunk)) =
+      make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+/// Which row of a tile a lane has in a pass, and which of its channels.
+struct Lane {
+  int chunk, row;
+  __device__ Lane()
+      : chunk(threadIdx.x % kLanesOfRow), row(static_cast<int>(threadIdx.x) / kLanesOfRow) {}
+  __device__ int row_of(int pass) const { return pass * kWarps * kRowsOfWarp + row; }
+};
 
 template <typename T>
 __device__ void prepare_q(const Call& call, const Workspace& space, int tile, int64_t head) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const Lane lane;
   const T* q = head_at<T>(call.q, head / call.heads, head % call.heads);
   const int64_t tiles = (call.queries + kTile - 1) / kTile;
   uint8_t* out = space.q + (head * tiles + tile) * kTileNbytes;
   float* scales = space.q_scales + (head * tiles + tile) * kTile;
-#pragma unroll
-  for (int i = 0; i < kRowsOfWarp; ++i) {
-    const int r = warp * kRowsOfWarp + i;
+#pragma unroll 2
+  for (int pass = 0; pass < kPasses; ++pass) {
+    const int r = lane.row_of(pass);
     const int64_t row = int64_t{tile} * kTile + r;
-    Row x{};
-    if (row < call.queries) {
-      x = load_row(q + row * call.q.row_stride, lane, static_cast<int>(call.dim));
+    Part x;
+    if (row < call.queries && kChannels * lane.chunk < call.dim) {
+      load(q + row * call.q.row_stride + kChannels * lane.chunk, x.at);
     }
-    rotate(x, call, lane);
-    const float scale = scale_of(__reduce_max_sync(0xffffffffu, largest(x)));
-    *reinterpret_cast<uint32_t*>(out + place_in_tile(r, 4 * lane)) = codes(x, scale);
-    if (lane == 0) scales[r] = scale * call.scale;
+    rotate(x, call, lane.chunk);
+    uint32_t found = largest(x);
+#pragma unroll
+    for (int far = 1; far < kLanesOfRow; far *= 2) {
+      found = max(found, __shfl_xor_sync(kAllLanes, found, far));
+    }
+    const float scale = scale_of(found);
+    store_codes(x, scale, out, r, lane.chunk);
+    if (lane.chunk == 0) scales[r] = scale * call.scale;
+  }
+}
+
+/// Sums of k and largest magnitudes of v over a tile of keys, in the keys' order.
+template <typename T>
+__device__ void sums_of_keys(const Call& call, const Workspace& space, int block, int64_t head) {
+  const int warp = threadIdx.x / 32, channel = threadIdx.x % 32 * 4;
+  const int64_t tiles = (call.keys + kTile - 1) / kTile;
+  const int64_t tile = int64_t{block} * kTilesOfBlock + warp / 2;
+  if (tile >= tiles) return;
+  const int64_t first = tile * kTile, last = min(first + kTile, call.keys);
+  const bool of_k = warp % 2 == 0;
+  const Heads& heads = of_k ? call.k : call.v;
+  const T* x = head_at<T>(heads, head / call.kv_heads, head % call.kv_heads) + channel;
+  float sum[4] = {};
+  uint32_t found[4] = {};
+  if (channel < call.dim) {
+#pragma unroll 16
+    for (int64_t r = first; r < last; ++r) {
+      float four[4];
+      load(x + r * heads.row_stride, four);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sum[i] += four[i];
+        found[i] = max(found[i], magnitude(four[i]));
+      }
+    }
+  }
+  const int64_t at = (head * tiles + tile) * kTile + channel;
+  if (of_k) {
+    *reinterpret_cast<float4*>(space.k_sums + at) = make_float4(sum[0], sum[1], sum[2], sum[3]);
+  } else {
+    *reinterpret_cast<uint4*>(space.v_largest + at) =
+        make_uint4(found[0], found[1], found[2], found[3]);
   }
 }
 
 template <typename T>
 __device__ void prepare_k(const Call& call, const Workspace& space, int tile, int64_t head) {
-  __shared__ float mean[kTile];
+  __shared__ alignas(16) float mean[kTile];
   __shared__ uint32_t largest_of[kWarps];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int dim = static_cast<int>(call.dim);
+  const Lane lane;
   const int64_t tiles = (call.keys + kTile - 1) / kTile;
+  const T* k = head_at<T>(call.k, head / call.kv_heads, head % call.kv_heads);
+  Part x[kPasses];
+#pragma unroll
+  for (int pass = 0; pass < kPasses; ++pass) {
+    const int64_t row = int64_t{tile} * kTile + lane.row_of(pass);
+    if (row < call.keys && kChannels * lane.chunk < call.dim) {
+      load(k + row * call.k.row_stride + kChannels * lane.chunk, x[pass].at);
+    }
+  }
   if (threadIdx.x < kTile) {
     const float* part = space.k_sums + head * tiles * kTile + threadIdx.x;
     float sum = 0;
@@ -144,24 +206,20 @@ __device__ void prepare_k(const Call& call, const Workspace& space, int tile, in
     mean[threadIdx.x] = sum / static_cast<float>(call.keys);
   }
   __syncthreads();
-  const T* k = head_at<T>(call.k, head / call.kv_heads, head % call.kv_heads);
-  const Row middle = load_row(mean, lane, dim);
-  Row x[kRowsOfWarp];
+  Part middle;
+  load(mean + kChannels * lane.chunk, middle.at);
   uint32_t found = 0;
 #pragma unroll
-  for (int i = 0; i < kRowsOfWarp; ++i) {
-    const int64_t row = int64_t{tile} * kTile + warp * kRowsOfWarp + i;
-    x[i] = Row{};
-    if (row < call.keys) {
-      x[i] = load_row(k + row * call.k.row_stride, lane, dim);
+  for (int pass = 0; pass < kPasses; ++pass) {
+    if (int64_t{tile} * kTile + lane.row_of(pass) < call.keys) {
 #pragma unroll
-      for (int c = 0; c < 4; ++c) x[i].at[c] -= middle.at[c];
+      for (int i = 0; i < kChannels; ++i) x[pass].at[i] -= middle.at[i];
     }
-    rotate(x[i], call, lane);
-    found = max(found, largest(x[i]));
+    rotate(x[pass], call, lane.chunk);
+    found = max(found, largest(x[pass]));
   }
-  found = __reduce_max_sync(0xffffffffu, found);
-  if (lane == 0) largest_of[warp] = found;
+  found = __reduce_max_sync(kAllLanes, found);
+  if (threadIdx.x % 32 == 0) largest_of[threadIdx.x / 32] = found;
   __syncthreads();
 #pragma unroll
   for (int w = 0; w < kWarps; ++w) found = max(found, largest_of[w]);
@@ -169,19 +227,17 @@ __device__ void prepare_k(const Call& call, const Workspace& space, int tile, in
   if (threadIdx.x == 0) space.k_scales[head * tiles + tile] = scale;
   uint8_t* out = space.k + (head * tiles + tile) * kTileNbytes;
 #pragma unroll
-  for (int i = 0; i < kRowsOfWarp; ++i) {
-    const int r = warp * kRowsOfWarp + i;
-    *reinterpret_cast<uint32_t*>(out + place_in_tile(r, 4 * lane)) = codes(x[i], scale);
+  for (int pass = 0; pass < kPasses; ++pass) {
+    store_codes(x[pass], scale, out, lane.row_of(pass), lane.chunk);
   }
 }
 
-/// Channels become rows, keys their columns in key_at's order; then rows of ones.
+/// Channels become rows, keys their columns in key_at's order; then rows of ones. A warp has 16
+/// channels of all keys, a lane four keys: they are one word of each channel's row.
 template <typename T>
 __device__ void prepare_v(const Call& call, const Workspace& space, int tile, int64_t head) {
   __shared__ float scales[kTile];
-  __shared__ uint8_t staged[kTile * kStride];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int dim = static_cast<int>(call.dim);
   const int64_t tiles = (call.keys + kTile - 1) / kTile, first = int64_t{tile} * kTile;
   if (threadIdx.x < kTile) {
     const uint32_t* part = space.v_largest + head * tiles * kTile + threadIdx.x;
@@ -193,45 +249,57 @@ __device__ void prepare_v(const Call& call, const Workspace& space, int tile, in
   }
   __syncthreads();
   const T* v = head_at<T>(call.v, head / call.kv_heads, head % call.kv_heads);
-#pragma unroll
-  for (int i = 0; i < kRowsOfWarp; ++i) {
-    const int r = warp * kRowsOfWarp + i;
-    Row x{};
-    if (first + r < call.keys) x = load_row(v + (first + r) * call.v.row_stride, lane, dim);
-    uint32_t four = 0;
-#pragma unroll
-    for (int c = 0; c < 4; ++c) four |= code(x.at[c] / scales[4 * lane + c]) << 8 * c;
-    if (first + r >= call.keys) four = 0;  // also where a scale is NaN
-    *reinterpret_cast<uint32_t*>(staged + r * kStride + 4 * lane) = four;
-  }
-  __syncthreads();
   uint8_t* out = space.v + (head * tiles + tile) * kValueNbytes;
-  for (int channel = warp; channel < kValueRows; channel += kWarps) {
-    uint32_t four = 0;
+  int64_t keys[4];
+  uint32_t stored = 0;  // bytes of keys that exist: also where a scale is NaN
+#pragma unroll
+  for (int c = 0; c < 4; ++c) {
+    keys[c] = first + (lane / 8) * 32 + key_at(4 * (lane % 8) + c);
+    stored |= keys[c] < call.keys ? 0xffu << 8 * c : 0;
+  }
+#pragma unroll
+  for (int half = 0; half < kChannels; half += kHalf) {
+    const int channel = kChannels * warp + half;
+    float x[4][kHalf] = {};
 #pragma unroll
     for (int c = 0; c < 4; ++c) {
-      const int key = (lane / 8) * 32 + key_at(4 * (lane % 8) + c);
-      const uint32_t one = first + key < call.keys ? kOne : 0;
-      four |= (channel < kTile ? staged[key * kStride + channel] : one) << 8 * c;
+      if (keys[c] < call.keys && channel < call.dim) {
+        load(v + keys[c] * call.v.row_stride + channel, x[c]);
+      }
     }
-    *reinterpret_cast<uint32_t*>(out + place_in_tile(channel, 4 * lane)) = four;
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+      const Divisor by(scales[channel + i]);
+      const uint32_t four = two_codes(by.quotient(x[0][i]), by.quotient(x[1][i])) |
+                            two_codes(by.quotient(x[2][i]), by.quotient(x[3][i])) << 16;
+      *reinterpret_cast<uint32_t*>(out + place_in_tile(channel + i, 4 * lane)) = four & stored;
+    }
+  }
+  static_assert(kValueRows - kTile == kWarps);
+  *reinterpret_cast<uint32_t*>(out + place_in_tile(kTile + warp, 4 * lane)) = kOnes & stored;
+}
+
+/// blockIdx.y: heads of k and v, then those of q.
+template <typename T>
+__global__ void __launch_bounds__(kThreads, 3) first_kernel(Call call, Workspace space) {
+  const int64_t kv_heads = call.batch * call.kv_heads, head = blockIdx.y;
+  const int block = blockIdx.x;
+  if (head < kv_heads) {
+    sums_of_keys<T>(call, space, block, head);
+  } else if (int64_t{block} * kTile < call.queries) {
+    prepare_q<T>(call, space, block, head - kv_heads);
   }
 }
 
-/// blockIdx.y: heads of q, then those of k, then those of v.
+/// blockIdx.y: heads of k, then those of v.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2) prepare_kernel(Call call, Workspace space) {
-  const int64_t q_heads = call.batch * call.heads, kv_heads = call.batch * call.kv_heads;
-  const int64_t head = blockIdx.y;
+__global__ void __launch_bounds__(kThreads, 2) second_kernel(Call call, Workspace space) {
+  const int64_t kv_heads = call.batch * call.kv_heads, head = blockIdx.y;
   const int tile = blockIdx.x;
-  if (head < q_heads) {
-    if (int64_t{tile} * kTile < call.queries) prepare_q<T>(call, space, tile, head);
-  } else if (int64_t{tile} * kTile < call.keys) {
-    if (head < q_heads + kv_heads) {
-      prepare_k<T>(call, space, tile, head - q_heads);
-    } else {
-      prepare_v<T>(call, space, tile, head - q_heads - kv_heads);
-    }
+  if (head < kv_heads) {
+    prepare_k<T>(call, space, tile, head);
+  } else {
+    prepare_v<T>(call, space, tile, head - kv_heads);
   }
 }
 
@@ -240,10 +308,11 @@ cudaError_t launch(const Call& call, const Workspace& space, cudaStream_t stream
   const auto key_tiles = static_cast<unsigned>(tiles_of(call.keys));
   const auto kv_heads = static_cast<unsigned>(call.batch * call.kv_heads);
   const auto q_heads = static_cast<unsigned>(call.batch * call.heads);
-  sums_kernel<T><<<dim3(key_tiles, kv_heads), kTile, 0, stream>>>(call, space);
+  const unsigned blocks = max((key_tiles + kTilesOfBlock - 1) / kTilesOfBlock,
+                              static_cast<unsigned>(tiles_of(call.queries)));
+  first_kernel<T><<<dim3(blocks, kv_heads + q_heads), kThreads, 0, stream>>>(call, space);
   if (const cudaError_t failed = cudaGetLastError(); failed != cudaSuccess) return failed;
-  const unsigned tiles = max(key_tiles, static_cast<unsigned>(tiles_of(call.queries)));
-  prepare_kernel<T><<<dim3(tiles, q_heads + 2 * kv_heads), kThreads, 0, stream>>>(call, space);
+  second_kernel<T><<<dim3(key_tiles, 2 * kv_heads), kThreads, 0, stream>>>(call, space);
   return cudaGetLastError();
 }
 
