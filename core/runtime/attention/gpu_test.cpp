@@ -70,14 +70,15 @@ TEST_P(Fp8AttentionOnHopperOf, StaysInTheBoundOfItsFormulas) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Fp8AttentionOnHopperOf,
-                         ::testing::Values(Shape{1, 1, 1, 1, 1, 16}, Shape{1, 2, 2, 3, 7, 32},
-                                           Shape{2, 2, 2, 65, 127, 64},
-                                           Shape{1, 2, 2, 64, 128, 128},
-                                           Shape{1, 1, 1, 130, 129, 128},
-                                           Shape{1, 3, 3, 33, 300, 32}, Shape{2, 4, 2, 40, 200, 64},
-                                           Shape{1, 6, 1, 17, 257, 16},
-                                           Shape{1, 2, 2, 200, 1100, 128}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Fp8AttentionOnHopperOf,
+    ::testing::Values(Shape{1, 1, 1, 1, 1, 16}, Shape{1, 2, 2, 3, 7, 32},
+                      Shape{2, 2, 2, 65, 127, 64}, Shape{1, 2, 2, 64, 128, 128},
+                      Shape{1, 1, 1, 130, 129, 128}, Shape{1, 3, 3, 33, 300, 32},
+                      Shape{2, 4, 2, 40, 200, 64}, Shape{1, 6, 1, 17, 257, 16},
+                      Shape{1, 2, 2, 200, 1100, 128},
+                      // More than a round of an H100's units, and a rest.
+                      Shape{1, 24, 12, 1100, 140, 128}, Shape{2, 70, 70, 190, 130, 32}));
 
 /// v of one sign: units that sum short of float32 would drift by percents.
 TEST_F(Fp8AttentionOnHopper, ManyKeysOfOneSignDoNotDrift) {

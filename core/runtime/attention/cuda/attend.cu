@@ -1,7 +1,9 @@
 // Steps 5 to 7. A block has 192 queries of a head: three warpgroups multiply and weigh 64 of them
 // each, so that one's products run beside another's softmax; a fourth brings tiles of keys and
-// values ahead of them. Sums of e4m3 products are short of
-// float32 (README.md), so those of a tile of keys are added up in float32 outside of the units.
+// values ahead of them. What such blocks would leave for a last round that fills few of the GPU's
+// units goes to blocks of 64 queries, whose keys the three share tile by tile. Sums of e4m3
+// products are short of float32 (README.md), so those of a tile of keys are added up in float32
+// outside of the units.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -13,11 +15,19 @@ namespace {
 
 namespace hopper = device::hopper;
 
-constexpr int kStages = 3, kGroups = 3, kThreads = 128 * (kGroups + 1);
+constexpr int kStages = 6, kGroups = 3, kThreads = 128 * (kGroups + 1);
 constexpr int kGroupRows = 64, kGroupNbytes = kGroupRows * kTile;  // queries of a warpgroup
 constexpr int kStageNbytes = kTileNbytes + kValueNbytes;
 constexpr int kSharedNbytes =
     kGroups * kGroupNbytes + kStages * kStageNbytes + 1024;  // 1024: to align
+constexpr int kParts = 68 + 2;  // values of a thread that shares its queries: sums, maxima
+static_assert((kGroups - 1) * kParts * 128 * sizeof(float) <= kStages * kStageNbytes);
+static_assert(kStages % kGroups == 0);  // a stage is always one group's where they share queries
+
+/// Blocks of each head: `whole` with kGroups·64 queries, then `single` with 64.
+struct Blocks {
+  int whole, single;
+};
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 constexpr float kPeakLog2 = 8;
@@ -37,25 +47,40 @@ struct Barriers {
   uint64_t q, full[kStages], empty[kStages];
 };
 
-/// Which head and tile a block has, and where its operands lie.
+/// Which head and queries a block has, and where its operands lie.
 struct Place {
   int64_t head, kv_head, q_tiles;
   int key_tiles;
-  /// The queries of a warpgroup, in groups of 64; may be past the head's.
-  __device__ int64_t group(int i) const { return int64_t{blockIdx.x} * kGroups + i; }
-  /// One that exists.
-  __device__ int64_t stored_group(int i) const { return min(group(i), 2 * q_tiles - 1); }
+  int first;    // of its groups of 64 queries
+  bool shared;  // all warpgroups have that one group, and every third tile of keys each
+
+  __device__ Place(const Call& call, const Blocks& blocks)
+      : q_tiles((call.queries + kTile - 1) / kTile),
+        key_tiles(static_cast<int>((call.keys + kTile - 1) / kTile)) {
+    const int64_t heads = call.batch * call.heads, whole = heads * blocks.whole;
+    const int64_t block = blockIdx.x;
+    shared = block >= whole;
+    if (shared) {
+      head = (block - whole) / blocks.single;
+      first = kGroups * blocks.whole + static_cast<int>((block - whole) % blocks.single);
+    } else {
+      head = block / blocks.whole;
+      first = kGroups * static_cast<int>(block % blocks.whole);
+    }
+    kv_head = head / call.heads * call.kv_heads + head % call.heads / (call.heads / call.kv_heads);
+  }
+  __device__ int groups() const { return shared ? 1 : kGroups; }
+  /// The queries of a warpgroup, in groups of 64.
+  __device__ int group(int i) const { return shared ? first : first + i; }
 };
 
 __device__ inline void bring(const Workspace& space, const Place& place, uint32_t q_at,
                              uint32_t stages, Barriers& barriers) {
   const uint32_t q_ready = hopper::shared_address(&barriers.q);
-  hopper::barrier_expect(q_ready, kGroups * kGroupNbytes);
+  const uint32_t q_nbytes = place.groups() * kGroupNbytes;
+  hopper::barrier_expect(q_ready, q_nbytes);
   const uint8_t* q = space.q + place.head * place.q_tiles * kTileNbytes;
-  for (int i = 0; i < kGroups; ++i) {
-    hopper::copy_bytes(q_at + i * kGroupNbytes, q + place.stored_group(i) * kGroupNbytes,
-                       kGroupNbytes, q_ready);
-  }
+  hopper::copy_bytes(q_at, q + int64_t{place.first} * kGroupNbytes, q_nbytes, q_ready);
   const uint8_t* k = space.k + place.kv_head * place.key_tiles * kTileNbytes;
   const uint8_t* v = space.v + place.kv_head * place.key_tiles * kValueNbytes;
   for (int t = 0; t < place.key_tiles; ++t) {
@@ -150,19 +175,52 @@ __device__ inline void store(const Call& call, const Workspace& space, const Pla
   }
 }
 
+/// What the warpgroups found of one group of queries is the first one's, through the stages'
+/// memory. Maxima are whole numbers: shifts between them are exact.
+__device__ inline void gather(float* parts, int group, float (&running)[2], float (&sums)[68]) {
+  const int thread = threadIdx.x % 128;
+  hopper::some_sync(1, 128 * kGroups);  // every tile has been read
+  if (group > 0) {
+    float* own = parts + (group - 1) * kParts * 128 + thread;
+#pragma unroll
+    for (int i = 0; i < 68; ++i) own[i * 128] = sums[i];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) own[(68 + h) * 128] = running[h];
+  }
+  hopper::some_sync(1, 128 * kGroups);
+  if (group > 0) return;
+  for (int other = 1; other < kGroups; ++other) {
+    const float* its = parts + (other - 1) * kParts * 128 + thread;
+    float own_share[2], its_share[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const float its_running = its[(68 + h) * 128], most = fmaxf(running[h], its_running);
+      own_share[h] = exp2_of(running[h] - most);
+      its_share[h] = exp2_of(its_running - most);
+      running[h] = most;
+    }
+#pragma unroll
+    for (int i = 0; i < 68; ++i) {
+      const int h = i / 2 % 2;
+      sums[i] = fmaf(sums[i], own_share[h], its[i * 128] * its_share[h]);
+    }
+  }
+}
+
 template <typename T>
 __device__ inline void consume(const Call& call, const Workspace& space, const Place& place,
-                               uint32_t q_at, uint32_t stages, Barriers& barriers) {
+                               uint32_t q_at, uint32_t stages, float* parts, Barriers& barriers) {
   const int group = threadIdx.x / 128 - 1, lane = threadIdx.x % 32;
   const int row = threadIdx.x % 128 / 32 * 16 + lane / 4;  // of the group's, and 8 below
-  const float* q_scales = space.q_scales + place.head * place.q_tiles * kTile +
-                          place.stored_group(group) * kGroupRows + row;
+  const float* q_scales =
+      space.q_scales + place.head * place.q_tiles * kTile + place.group(group) * kGroupRows + row;
   const float* k_scales = space.k_scales + place.kv_head * place.key_tiles;
   const float q_scale[2] = {q_scales[0], q_scales[8]};
   float running[2] = {kNone, kNone}, sums[68] = {};
   hopper::barrier_wait(hopper::shared_address(&barriers.q), 0);
-  const uint64_t q = hopper::rows_descriptor(q_at + group * kGroupNbytes);
-  for (int t = 0; t < place.key_tiles; ++t) {
+  const uint64_t q = hopper::rows_descriptor(q_at + (place.shared ? 0 : group) * kGroupNbytes);
+  const int step = place.shared ? kGroups : 1;
+  for (int t = place.shared ? group : 0; t < place.key_tiles; t += step) {
     const int stage = t % kStages;
     const uint32_t at = stages + stage * kStageNbytes;
     const float k_scale = k_scales[t];
@@ -184,7 +242,11 @@ __device__ inline void consume(const Call& call, const Workspace& space, const P
     if (threadIdx.x % 128 == 0)
       hopper::barrier_arrive(hopper::shared_address(&barriers.empty[stage]));
   }
-  const int64_t first = place.group(group) * kGroupRows + row;
+  if (place.shared) {
+    gather(parts, group, running, sums);
+    if (group > 0) return;
+  }
+  const int64_t first = int64_t{place.group(group)} * kGroupRows + row;
   store<T>(call, space, place, sums, first, 0, lane);
   store<T>(call, space, place, sums, first + 8, 1, lane);
 }
@@ -192,21 +254,19 @@ __device__ inline void consume(const Call& call, const Workspace& space, const P
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1)
-    attend_kernel(const __grid_constant__ Call call, const __grid_constant__ Workspace space) {
+    attend_kernel(const __grid_constant__ Call call, const __grid_constant__ Workspace space,
+                  const Blocks blocks) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ uint8_t shared[];
   __shared__ Barriers barriers;
   const uint32_t q_at = (hopper::shared_address(shared) + 1023) / 1024 * 1024;
   const uint32_t stages = q_at + kGroups * kGroupNbytes;
-  const int64_t head = blockIdx.y;
-  const Place place{
-      head, head / call.heads * call.kv_heads + head % call.heads / (call.heads / call.kv_heads),
-      (call.queries + kTile - 1) / kTile, static_cast<int>((call.keys + kTile - 1) / kTile)};
+  const Place place(call, blocks);
   if (threadIdx.x == 0) {
     hopper::barrier_init(hopper::shared_address(&barriers.q), 1);
     for (int s = 0; s < kStages; ++s) {
       hopper::barrier_init(hopper::shared_address(&barriers.full[s]), 1);
-      hopper::barrier_init(hopper::shared_address(&barriers.empty[s]), kGroups);
+      hopper::barrier_init(hopper::shared_address(&barriers.empty[s]), place.shared ? 1 : kGroups);
     }
     hopper::barriers_are_set();
   }
@@ -216,20 +276,42 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x == 0) bring(space, place, q_at, stages, barriers);
   } else {
     hopper::more_registers<160>();
-    consume<T>(call, space, place, q_at, stages, barriers);
+    auto* parts = reinterpret_cast<float*>(shared + (stages - hopper::shared_address(shared)));
+    consume<T>(call, space, place, q_at, stages, parts, barriers);
   }
 #endif
 }
 
+/// Whole rounds of the GPU's units by blocks of 192 queries. The rest by blocks of 64 if two such
+/// rounds do: they read their keys from the cache three times as often.
+cudaError_t divide(const Call& call, Blocks& out) {
+  int device = 0, units = 0;
+  cudaError_t status = cudaGetDevice(&device);
+  if (status == cudaSuccess) {
+    status = cudaDeviceGetAttribute(&units, cudaDevAttrMultiProcessorCount, device);
+  }
+  if (status != cudaSuccess) return status;
+  const int64_t heads = call.batch * call.heads;
+  const int64_t groups = (call.queries + kGroupRows - 1) / kGroupRows, most = groups / kGroups;
+  const int64_t rounds = heads * groups / (kGroups * units);
+  int64_t whole = min(most, rounds * units / heads);
+  if (heads * (groups - kGroups * whole) > 2 * units) whole = most;
+  out = {static_cast<int>(whole), static_cast<int>(groups - kGroups * whole)};
+  return cudaSuccess;
+}
+
 template <typename T>
 cudaError_t launch(const Call& call, const Workspace& space, cudaStream_t stream) {
-  const cudaError_t allowed = cudaFuncSetAttribute(
-      attend_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedNbytes);
-  if (allowed != cudaSuccess) return allowed;
-  constexpr int64_t kRows = kGroups * kGroupRows;
-  const dim3 grid(static_cast<unsigned>((call.queries + kRows - 1) / kRows),
-                  static_cast<unsigned>(call.batch * call.heads));
-  attend_kernel<T><<<grid, kThreads, kSharedNbytes, stream>>>(call, space);
+  Blocks blocks{};
+  cudaError_t status = divide(call, blocks);
+  if (status == cudaSuccess) {
+    status = cudaFuncSetAttribute(attend_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  kSharedNbytes);
+  }
+  if (status != cudaSuccess) return status;
+  const auto count =
+      static_cast<unsigned>(call.batch * call.heads * (blocks.whole + blocks.single));
+  attend_kernel<T><<<count, kThreads, kSharedNbytes, stream>>>(call, space, blocks);
   return cudaGetLastError();
 }
 
