@@ -15,9 +15,7 @@ namespace loadstone::networks {
 
 namespace {
 
-// Of each value of the widest activation, at the peak of a residual block on a GPU: the input, a
-// norm's two float32 passes and its result, and as much again for what a convolution lays out.
-constexpr uint64_t kLiveBytes = 24;
+constexpr uint64_t kMostWorkspace = 256u << 20;  // that a convolution's plan is taken to use
 
 std::string numbered(const std::string& path, size_t index) {
   return path + "." + std::to_string(index);
@@ -133,7 +131,7 @@ struct Decoder {
     }
     at::Tensor x = rows_of(middle, {0, heights[0]}, ranges[0]);
     for (size_t s = 0; s < stages.size(); ++s) {
-      x = stages[s].strip(x, ranges[s], heights[s], ranges[s + 1], state);
+      x = stages[s].strip(std::move(x), ranges[s], heights[s], ranges[s + 1], state);
       if (!x.defined()) return x;
     }
     return rows_of(conv_out(norm_out(x, true)), ranges.back(), wanted);
@@ -233,6 +231,7 @@ struct CausalVae::Networks {
   int64_t channels = 0;
   int64_t scale = 1;
   at::Device device = at::kCPU;
+  uint64_t element = 4;  // bytes of a value
   std::shared_ptr<runtime::RunState> state;
 };
 
@@ -255,6 +254,7 @@ Result<CausalVae> CausalVae::open(runtime::Weights& weights) {
   LS_TRY(networks->channels, runtime::config_count(config, "z_dim"));
   const size_t stages = multipliers.size();
   networks->device = weights.device();
+  networks->element = c10::elementSize(weights.dtype());
   networks->scale = int64_t{1} << (stages - 1);
   LS_TRY(networks->statistics.mean, read_statistic(config, "latents_mean", networks->channels));
   LS_TRY(networks->statistics.deviation, read_statistic(config, "latents_std", networks->channels));
@@ -282,19 +282,26 @@ at::Tensor CausalVae::decode(const at::Tensor& latents, int64_t strip_rows) cons
 }
 
 uint64_t CausalVae::decode_nbytes(int64_t batch, int64_t height, int64_t width) const {
-  uint64_t most = 0;
-  int64_t scale = 1;
+  const uint64_t element = networks_->element;
+  const auto frame =
+      static_cast<uint64_t>(batch * (height / networks_->scale) * (width / networks_->scale));
+  uint64_t most = 0, grown = 1;  // grown: pixels for one of the latents
   for (const UpStage& stage : networks_->decoder->stages) {
-    int64_t channels = 0;
+    uint64_t channels = 0;
     for (const ResidualBlock& block : stage.blocks) {
-      channels = std::max({channels, block.in(), block.out()});
+      channels = std::max(
+          {channels, static_cast<uint64_t>(block.in()), static_cast<uint64_t>(block.out())});
     }
-    const auto pixels = static_cast<uint64_t>(batch * (height / networks_->scale * scale) *
-                                              (width / networks_->scale * scale));
-    most = std::max(most, pixels * static_cast<uint64_t>(channels));
-    scale *= stage.factor();
+    const uint64_t values = frame * grown * channels;
+    // A block: its input, a convolution's output, and a norm's float32 copies and result.
+    most = std::max(most, values * (3 * element + 8));
+    if (!stage.doubling) continue;
+    grown *= 4;
+    // Doubling: what is doubled, four times as much, and the convolution's output.
+    const uint64_t made = frame * grown * static_cast<uint64_t>(stage.doubling->out());
+    most = std::max(most, (5 * values + made) * element);
   }
-  return most * kLiveBytes;
+  return most + std::min(most, kMostWorkspace);
 }
 
 Encoded CausalVae::encode(const at::Tensor& pictures) const {

@@ -37,6 +37,20 @@ Denoiser::Denoiser(const Transformer& transformer, at::ScalarType dtype,
   views_ = transformer_.modulation_of(modulation_);
 }
 
+uint64_t Denoiser::step_nbytes(const Transformer& transformer, const StepShape& shape,
+                               int64_t steps, bool quantized) {
+  const int64_t tokens = shape.batch * shape.rows * shape.columns;
+  const auto passes = static_cast<int64_t>(shape.text_tokens.size());
+  int64_t rows = passes * tokens;
+  for (const int64_t count : shape.text_tokens) rows += shape.batch * count;
+  // Latents, velocities of each pass and guided, in float32.
+  const int64_t latents = (3 + 2 * passes) * tokens * transformer.latent_width() * 4;
+  // Of several steps, while a layer's columns are put beside the others', and of one.
+  const int64_t one = transformer.modulation_nbytes();
+  const int64_t modulations = one + 2 * std::max(one, std::min(kModulationBytes, steps * one));
+  return transformer.forward_nbytes(rows, quantized) + static_cast<uint64_t>(latents + modulations);
+}
+
 void Denoiser::begin(const at::Tensor& latents, const std::vector<at::Tensor>& embeddings,
                      const scheduler::Schedule& schedule) {
   for (size_t p = 0; p < texts_.size(); ++p) {

@@ -40,6 +40,10 @@ class Denoiser {
   const std::vector<at::Tensor>& velocities() const { return velocities_; }  // of each prompt
   const at::Tensor& velocity() const { return velocity_; }                   // guided
   uint64_t nbytes() const { return body_.nbytes(); }                         // of recorded kernels
+  /// A bound on the bytes of tensors that a step has at once on a GPU, with what stays between
+  /// steps.
+  static uint64_t step_nbytes(const Transformer& transformer, const StepShape& shape, int64_t steps,
+                              bool quantized);
 
  private:
   void run();

@@ -14,8 +14,10 @@
 #include "common/latents.hpp"
 #include "formats/output_file.hpp"
 #include "qwen_image/denoiser.hpp"
+#include "qwen_image/memory.hpp"
 #include "qwen_image/prompt.hpp"
 #include "qwen_image/text_model.hpp"
+#include "runtime/device_memory.hpp"
 #include "runtime/image_files.hpp"
 #include "runtime/loaded_weights.hpp"
 #include "runtime/noise.hpp"
@@ -37,9 +39,6 @@ constexpr size_t kDenoisers = 4;                 // kept for the next run of the
 constexpr uint64_t kRecordedBytes = 2ull << 30;  // of device memory that kept ones may hold
 constexpr int64_t kRecordedTokens = 1 << 10;     // of a prompt
 constexpr int64_t kRecordedLatents = 16 << 10;   // values: a picture of 256x256 pixels
-constexpr uint64_t kNeverAsked = 256 << 20;      // memory that a decoder is taken to have
-constexpr int64_t kFewestRows = 64;              // of a strip of the picture
-constexpr int64_t kStripReach = 208;             // rows that a strip reads above and below it
 constexpr uint32_t kMaxEdge = 1 << 14;           // pixels
 
 class Clock {
@@ -77,6 +76,7 @@ struct Run {
   bool traced = false;
   NamedTensors trace = {};
 
+  PictureSize picture() const { return {batch, options.height, options.width}; }
   void record(const char* name, const at::Tensor& value) {
     if (traced)
       trace.emplace_back(
@@ -114,12 +114,14 @@ class QwenImageDrawer final : public runtime::Drawer {
   Result<std::vector<at::Tensor>> encode_texts(Run& run);
   at::Tensor initial_latents(Run& run) const;
   uint64_t recorded_nbytes() const;
+  /// The GPU that has most to do, or the CPU.
+  at::Device drawing_device() const;
   Denoiser& denoiser_for(StepShape shape);
   Result<at::Tensor> denoise(Run& run, const std::vector<at::Tensor>& embeddings,
                              const at::Tensor& initial, const scheduler::Schedule& schedule,
                              runtime::Timings& timings);
   void record_velocities(Run& run, const Denoiser& denoiser) const;
-  Result<at::Tensor> decode(const Run& run, const at::Tensor& input, std::string& why);
+  Result<at::Tensor> decode(const Run& run, const at::Tensor& input, Generated& out);
   Status write(Run& run, const at::Tensor& initial, Generated& out) const;
 
   runtime::DrawerSource source_;
@@ -248,12 +250,31 @@ Denoiser& QwenImageDrawer::denoiser_for(StepShape shape) {
   return *denoisers_.front();
 }
 
+at::Device QwenImageDrawer::drawing_device() const {
+  for (const at::Device device : {transformer_.device(), vae_.device()}) {
+    if (!device.is_cpu()) return device;
+  }
+  return text_.device();
+}
+
+bool is_quantized(const plan::Plan& plan, std::string_view component) {
+  return std::any_of(plan.layers.begin(), plan.layers.end(), [&](const plan::LayerPlan& layer) {
+    return layer.config != nullptr &&
+           plan.graph.components[plan.layer_of(layer).component].name == component;
+  });
+}
+
+StepShape step_shape(const Run& run, const std::vector<at::Tensor>& embeddings) {
+  StepShape shape{run.batch, run.height / 2, run.width / 2, {}, run.options.true_cfg_scale};
+  for (const at::Tensor& embedding : embeddings) shape.text_tokens.push_back(embedding.size(0));
+  return shape;
+}
+
 Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tensor>& embeddings,
                                             const at::Tensor& initial,
                                             const scheduler::Schedule& schedule,
                                             runtime::Timings& timings) {
-  StepShape shape{run.batch, run.height / 2, run.width / 2, {}, run.options.true_cfg_scale};
-  for (const at::Tensor& embedding : embeddings) shape.text_tokens.push_back(embedding.size(0));
+  StepShape shape = step_shape(run, embeddings);
   const std::vector<int64_t> packed = {run.batch, shape.rows * shape.columns, -1};
   Denoiser& denoiser = denoiser_for(std::move(shape));
   denoiser.begin(initial.view({-1, transformer_.latent_width()}), embeddings, schedule);
@@ -280,28 +301,15 @@ Result<at::Tensor> QwenImageDrawer::denoise(Run& run, const std::vector<at::Tens
   return denoiser.latents().to(source_.dtype).view(packed);
 }
 
-/// As asked, or all rows at once where memory for that is free; else in strips, and `why`.
 Result<at::Tensor> QwenImageDrawer::decode(const Run& run, const at::Tensor& input,
-                                           std::string& why) {
-  const int64_t height = run.options.height, width = run.options.width;
+                                           Generated& out) {
   const uint32_t asked = run.options.decode_rows != 0 ? run.options.decode_rows
                                                       : source_.model->plan().run.decode_rows;
-  int64_t rows = asked;
-  const auto needs = [&](int64_t strip) {
-    return vae_.decode_nbytes(run.batch, std::min(height, strip + kStripReach), width);
-  };
-  if (rows == 0) rows = height;
-  if (asked == 0 && needs(height) > kNeverAsked) {
-    const uint64_t free = runtime::free_nbytes(vae_.device());
-    while (rows > kFewestRows && needs(rows) > free) rows = (rows / 2 + 7) / 8 * 8;
-    if (rows < height) {
-      why = "decoded " + std::to_string(rows) + " rows at a time: found " +
-            std::to_string(free >> 20) + " MiB free on " + vae_.device().str() + ", all " +
-            std::to_string(height) + " rows need " + std::to_string(needs(height) >> 20) + " MiB";
-    }
-  }
-  if (rows >= height) return decode_(input);
-  at::Tensor pictures = vae_.decode(input, rows);
+  const DecodeRows chosen = choose_decode_rows(vae_, run.picture(), asked);
+  out.decoding = chosen.why;
+  out.planned.decode = chosen.nbytes;
+  if (chosen.rows == run.options.height) return decode_(input);
+  at::Tensor pictures = vae_.decode(input, chosen.rows);
   LS_CHECK(source_.state->take_failure());
   return pictures;
 }
@@ -330,7 +338,14 @@ Result<Generated> QwenImageDrawer::generate(const GenerateOptions& options,
          scheduler::make_schedule(scheduler_, options.num_inference_steps, tokens));
   Generated out;
   out.guided = run.guided;
+  runtime::DeviceMeter meter(drawing_device());
   LS_TRY(const auto embeddings, encode_texts(run));
+  const StepShape shape = step_shape(run, embeddings);
+  const auto longest = std::max_element(shape.text_tokens.begin(), shape.text_tokens.end());
+  out.planned =
+      plan_memory(text_, transformer_, vae_, shape, run.picture(),
+                  {options.num_inference_steps, kDropped + *longest,
+                   is_quantized(source_.model->plan(), "transformer"), source_.state->recording});
   out.timings.text = clock.lap();
   const at::Tensor initial = initial_latents(run);
   run.record("sigmas", at::tensor(schedule.sigmas));
@@ -340,13 +355,15 @@ Result<Generated> QwenImageDrawer::generate(const GenerateOptions& options,
   }
   LS_TRY(const at::Tensor latents, denoise(run, embeddings, initial, schedule, out.timings));
   out.timings.denoise = clock.lap();
+  out.measured.step = meter.lap();
   const at::Tensor input = denormalize(
       unpack_latents(latents.to(vae_.device()), run.height, run.width), vae_.statistics());
   run.record("vae_input", input.unsqueeze(2));
-  LS_TRY(const at::Tensor pictures, decode(run, input, out.decoding));
+  LS_TRY(const at::Tensor pictures, decode(run, input, out));
   out.pictures = to_frames(pictures);
   out.timings.decode = clock.lap();
-  out.graph_nbytes = encode_.nbytes() + decode_.nbytes() + recorded_nbytes();
+  out.measured.decode = meter.lap();
+  out.measured.recorded = encode_.nbytes() + decode_.nbytes() + recorded_nbytes();
   out.not_recorded = source_.state->not_recorded;
   LS_CHECK(write(run, initial, out));
   out.timings.total = whole.lap();

@@ -104,6 +104,26 @@ TEST_F(PipelineTest, StripsOfThePictureAreThePicture) {
   }
 }
 
+TEST_F(PipelineTest, ConfigurationSaysHowToRunUnlessOptionsDo) {
+  auto loaded = testing::open_configured("version: 1\nmodel: \"" + kModel +
+                                         "\"\nrun: {compute: bf16, decode_rows: 24}\n");
+  ASSERT_TRUE(loaded.ok()) << loaded.error().text();
+  auto configured = Pipeline::open(*loaded, {.threads = 1});
+  auto wide = Pipeline::open(*loaded, {.compute = Compute::f32, .threads = 1});
+  ASSERT_TRUE(configured.ok() && wide.ok());
+  Pipeline half = open({.compute = Compute::bf16, .threads = 1}), usual = open();
+  EXPECT_GE(psnr(draw(half, small()).pictures[0], draw(*configured, small()).pictures[0]), 80);
+  EXPECT_GE(psnr(draw(usual, small()).pictures[0], draw(*wide, small()).pictures[0]), 80);
+  EXPECT_LE(psnr(draw(usual, small()).pictures[0], draw(*configured, small()).pictures[0]), 70);
+}
+
+TEST_F(PipelineTest, MemoryIsPlannedForGpusAlone) {
+  Pipeline pipeline = open();
+  const Generated made = draw(pipeline, small());
+  EXPECT_EQ(made.planned.peak(), 0u);
+  EXPECT_EQ(made.measured.peak(), 0u);
+}
+
 /// The example with quantized attention; `more` are further entries of the section.
 Pipeline open_fp8_attention(const std::string& more) {
   auto loaded = testing::open_configured("version: 1\nmodel: \"" + kModel +

@@ -10,11 +10,14 @@
 #include "common/heads.hpp"
 #include "common/rows.hpp"
 #include "runtime/attention.hpp"
+#include "runtime/device_memory.hpp"
 
 namespace loadstone::networks::qwen_image {
 namespace {
 
 using runtime::Linear;
+
+constexpr int64_t kWidest = 4;  // bytes of an element
 
 struct Sizes {
   int64_t width = 0, layers = 0, vocabulary = 0;
@@ -165,5 +168,17 @@ at::Tensor TextModel::forward(const at::Tensor& ids) const {
 at::Device TextModel::device() const { return networks_->device; }
 int64_t TextModel::vocabulary() const { return networks_->sizes.vocabulary; }
 int64_t TextModel::width() const { return networks_->sizes.width; }
+
+uint64_t TextModel::forward_nbytes(int64_t tokens) const {
+  const Networks& n = *networks_;
+  int64_t inner = 0;  // gate and up side by side
+  for (const Layer& layer : n.layers) inner = std::max(inner, layer.gate_up->out());
+  // Rows, norm, q, k, v twice, attention; or gate, up, their codes and sums, and what they make.
+  const int64_t row = 8 * n.sizes.width + 4 * inner;
+  const int64_t scores = 2 * n.sizes.heads.q * tokens;  // where no kernel fuses attention
+  const int64_t weight = n.sizes.width * inner;
+  return static_cast<uint64_t>((tokens * (row + scores) + weight) * kWidest) +
+         runtime::kLibrariesNbytes;
+}
 
 }  // namespace loadstone::networks::qwen_image

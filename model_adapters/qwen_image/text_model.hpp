@@ -22,6 +22,8 @@ class TextModel {
   at::Device device() const;
   int64_t vocabulary() const;
   int64_t width() const;
+  /// A bound on the bytes of tensors that forward() over `tokens` has at once on a GPU.
+  uint64_t forward_nbytes(int64_t tokens) const;
 
  private:
   struct Networks;

@@ -12,6 +12,7 @@
 #include "common/timestep.hpp"
 #include "qwen_image/passes.hpp"
 #include "runtime/attention.hpp"
+#include "runtime/device_memory.hpp"
 
 namespace loadstone::networks::qwen_image {
 namespace {
@@ -342,6 +343,24 @@ int64_t Transformer::modulation_width() const {
 
 int64_t Transformer::modulation_nbytes() const {
   return modulation_width() * static_cast<int64_t>(networks_->options.dtype().itemsize());
+}
+
+uint64_t Transformer::forward_nbytes(int64_t rows, bool quantized) const {
+  const Networks& n = *networks_;
+  const auto element = static_cast<int64_t>(n.options.dtype().itemsize());
+  const int64_t width = n.sizes.width;
+  int64_t inner = 0;
+  for (const Block& block : n.blocks) inner = std::max(inner, block.img.up->out());
+  // The streams and their norms. Then of either half of a block the larger: q, k and v as products
+  // and as attention reads them, its output and the product behind it; or the MLP's middle and what
+  // is made of it, and its output. A method may have codes and int32 sums beside that, and one
+  // layer's weights decoded.
+  const int64_t streams = 2 * width * element;
+  const int64_t attention = 9 * width * element;
+  const int64_t mlp = inner * (2 * element + (quantized ? 4 : 0)) + 2 * width * element;
+  const int64_t weight = quantized ? width * inner * element : 0;
+  return static_cast<uint64_t>(rows * (streams + std::max(attention, mlp)) + weight) +
+         runtime::kLibrariesNbytes;
 }
 
 void Transformer::Networks::attend(const Block& block, const at::Tensor& img_x,

@@ -64,6 +64,9 @@ class Transformer {
   bool modulation_rows_are_independent() const;
   int64_t modulation_width() const;
   int64_t modulation_nbytes() const;
+  /// A bound on the bytes of tensors that forward() over so many rows has at once on a GPU, with
+  /// what the libraries take, and where layers are `quantized` with any method's kernels.
+  uint64_t forward_nbytes(int64_t rows, bool quantized) const;
 
   /// Velocities of the latents [batch·N, channels] under each text, each [batch·N, channels].
   /// The texts' passes share every product whose rows are independent.

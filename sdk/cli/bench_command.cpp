@@ -30,8 +30,8 @@ struct Figures {
   double first_step = 0;  // seconds from nothing loaded to the first step's end
   load::Report report;    // of the last load
   runtime::AttentionCalls attention;
-  uint64_t graph_nbytes = 0;  // device memory that recorded kernels keep
-  std::string not_recorded;   // why some aren't recorded
+  runtime::RunMemory planned, measured;  // of drawing, beside the weights
+  std::string not_recorded;              // why some aren't recorded
 };
 
 double median(std::vector<double> values) {
@@ -91,7 +91,8 @@ Result<Figures> measure(Engine& engine, const BenchOptions& o) {
     out.step_seconds.insert(out.step_seconds.end(), steps.begin() + (steps.size() > 1 ? 1 : 0),
                             steps.end());
     if (round + 1 < o.rounds) continue;
-    out.graph_nbytes = made.graph_nbytes;
+    out.planned = made.planned;
+    out.measured = made.measured;
     out.not_recorded = made.not_recorded;
     out.device = gpu < 0 ? "cpu" : "cuda:" + std::to_string(gpu);
     LS_TRY(out.step_flops, step_flops(pipeline, o));
@@ -147,14 +148,15 @@ std::string for_people(const Figures& f) {
   memory("host", f.report.measured_peak_host, f.report.predicted_peak_host, "peak as planned");
   memory(f.device.c_str(), f.report.measured_peak_device, f.report.predicted_peak_device,
          "peak as planned");
+  memory("drawing", f.measured.peak(), f.planned.peak(), "beside the weights, as planned");
+  memory("  a step", f.measured.step, f.planned.step, "tensors at once");
+  memory("  recorded", f.measured.recorded, f.planned.recorded, "kept by recorded kernels");
+  memory("  decoding", f.measured.decode, f.planned.decode, "tensors at once");
   std::string out =
       table.text() + fmt::format(
                          "\n{}: loaded in {:.3f} s, first step after {:.3f} s; attention: {} "
                          "calls by cuDNN, {} by LibTorch's choice\n",
                          f.device, load, f.first_step, f.attention.cudnn, f.attention.torch);
-  if (f.graph_nbytes != 0) {
-    out += fmt::format("recorded kernels keep {} beside that\n", human_nbytes(f.graph_nbytes));
-  }
   if (!f.not_recorded.empty()) out += f.not_recorded + "\n";
   return out;
 }
@@ -162,6 +164,12 @@ std::string for_people(const Figures& f) {
 Node to_node(const Figures& f) {
   const auto number = [](double value) { return Node::of_number(value); };
   const auto bytes = [](uint64_t value) { return Node::of_integer(static_cast<int64_t>(value)); };
+  const auto drawing = [&](const runtime::RunMemory& memory) {
+    return Node::of_map({{"peak_nbytes", bytes(memory.peak())},
+                         {"step_nbytes", bytes(memory.step)},
+                         {"recorded_nbytes", bytes(memory.recorded)},
+                         {"decode_nbytes", bytes(memory.decode)}});
+  };
   const double load = median(f.load_seconds);
   std::vector<Node> loads, steps, unquantized;
   for (const double value : f.load_seconds) loads.push_back(number(value));
@@ -188,7 +196,8 @@ Node to_node(const Figures& f) {
                                 {"host_planned_nbytes", bytes(f.report.predicted_peak_host)},
                                 {"device_peak_nbytes", bytes(f.report.measured_peak_device)},
                                 {"device_planned_nbytes", bytes(f.report.predicted_peak_device)},
-                                {"graph_nbytes", bytes(f.graph_nbytes)},
+                                {"drawing", drawing(f.measured)},
+                                {"drawing_planned", drawing(f.planned)},
                                 {"resident_peak_nbytes", bytes(f.report.resident_peak_nbytes)}})}});
 }
 

@@ -54,6 +54,20 @@ void print_timings(const runtime::Generated& made) {
                          made.timings.text, made.timings.denoise, made.timings.decode));
 }
 
+/// On a GPU: what the run took of its memory beside the weights, and what it was planned to.
+void print_memory(const runtime::Generated& made) {
+  if (made.planned.peak() == 0) return;
+  const auto of = [](uint64_t found, uint64_t planned) {
+    return loadstone::human_nbytes(found) + " of " + loadstone::human_nbytes(planned);
+  };
+  print_note(fmt::format(
+      "{} beside the weights, of what was planned: {} (step {}, recorded {}, decode {})",
+      made.measured.peak() > made.planned.peak() ? "too much memory" : "memory",
+      of(made.measured.peak(), made.planned.peak()), of(made.measured.step, made.planned.step),
+      of(made.measured.recorded, made.planned.recorded),
+      of(made.measured.decode, made.planned.decode)));
+}
+
 }  // namespace
 
 Result<int> run(const GenerateOptions& options) {
@@ -81,6 +95,7 @@ Result<int> run(const GenerateOptions& options) {
                            made.attention_calls));
   }
   print_timings(made);
+  print_memory(made);
   LS_CHECK(print(for_people(made)));
   return kFine;
 }

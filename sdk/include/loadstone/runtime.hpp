@@ -74,12 +74,21 @@ struct Timings {
   std::vector<double> steps;
 };
 
+/// Memory of the GPU that draws beside the loaded weights, in bytes; zeros on the CPU.
+struct RunMemory {
+  uint64_t step = 0;      // tensors of the texts' encoding or of a step, whichever has more
+  uint64_t recorded = 0;  // what recorded kernels keep
+  uint64_t decode = 0;    // tensors of the decoder
+  /// Phases follow each other; recordings stay.
+  uint64_t peak() const { return (step > decode ? step : decode) + recorded; }
+};
+
 struct Generated {
   std::vector<Picture> pictures;
-  bool guided = false;        // whether the negative prompt was used
-  uint64_t graph_nbytes = 0;  // device memory that recorded kernels keep, 0 where none are
-  std::string not_recorded;   // why some kernels weren't, though they might have been
-  std::string decoding;       // why the decoder worked on strips unasked, or ""
+  bool guided = false;          // whether the negative prompt was used
+  RunMemory planned, measured;  // bounds from shapes, and what it was
+  std::string not_recorded;     // why some kernels weren't, though they might have been
+  std::string decoding;         // why the decoder worked on strips unasked, or ""
   Timings timings;
   uint64_t resident_peak_nbytes = 0;  // of the process, since it started
   std::vector<std::string> files;     // what was written
