@@ -174,6 +174,33 @@ float* lines_of(uint64_t floats) {
   return room.data() + (64 - at % 64) % 64 / sizeof(float);
 }
 
+/// What a code in the low bits means, before its zero point; up to four bits by the table.
+template <uint32_t kBits>
+LS_INLINE __m512 level_of(__m512i codes, __m512 table) {
+  if constexpr (kBits <= 4) return look_up(codes, table);
+  const __m512i mask = _mm512_set1_epi32((1 << kBits) - 1);
+  return _mm512_maskz_cvtepi32_ps(kAll, _mm512_maskz_and_epi32(kAll, codes, mask));
+}
+
+/// A group's zero points for the tiles: eight of them are kBits bytes.
+template <uint32_t kBits, int kTiles>
+LS_INLINE void store_zeros(const Matrix& m, uint64_t group, uint64_t n, float* out) {
+  const char* row = reinterpret_cast<const char*>(m.qzeros + group * (m.n * kBits / 32));
+  const __m512i eight = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m512i shifts = _mm512_maskz_mul_epu32(0xff, eight, _mm512_set1_epi64(kBits));
+  const __m512i mask = _mm512_set1_epi64((1 << kBits) - 1);
+  const __m256i bias = _mm256_set1_epi32(static_cast<int>(m.zero_bias));
+  for (uint64_t at = 0; at < 16 * kTiles; at += 8) {
+    uint64_t packed = 0;
+    std::memcpy(&packed, row + (n + at) / 8 * kBits, kBits);
+    const __m512i all = _mm512_set1_epi64(static_cast<int64_t>(packed));
+    const __m512i codes =
+        _mm512_maskz_and_epi64(0xff, _mm512_maskz_srlv_epi64(0xff, all, shifts), mask);
+    const __m256i zeros = _mm256_add_epi32(_mm512_maskz_cvtepi64_epi32(0xff, codes), bias);
+    _mm256_store_ps(out + at, _mm256_cvtepi32_ps(zeros));
+  }
+}
+
 /// Rows [n, n+16·kTiles).
 template <uint32_t kBits, int kTiles>
 LS_TARGET void gptq_scattered(const Matrix& m, uint64_t n, const float* x, float* y) {
@@ -182,9 +209,7 @@ LS_TARGET void gptq_scattered(const Matrix& m, uint64_t n, const float* x, float
   float* zeros = sums + m.groups * kRows;
   std::memset(sums, 0, m.groups * kRows * sizeof(float));
   for (uint64_t group = 0; group < m.groups; ++group) {
-    Zeros<kTiles> own;
-    gptq_zeros<kBits>(m, group, n, own);
-    for (int t = 0; t < kTiles; ++t) _mm512_store_ps(zeros + group * kRows + 16 * t, own.of[t]);
+    store_zeros<kBits, kTiles>(m, group, n, zeros + group * kRows);
   }
   const __m512 levels = levels_of(kBits);
   for (uint64_t k = 0; k < m.k; k += 32) {
@@ -199,7 +224,8 @@ LS_TARGET void gptq_scattered(const Matrix& m, uint64_t n, const float* x, float
       }
       unrolled(std::make_integer_sequence<uint32_t, 32>(), [&](uint32_t i) LS_LAMBDA {
         const __m512 zero = _mm512_load_ps(zeros + at[i] + 16 * t);
-        const __m512 value = _mm512_sub_ps(look_up(gptq_column<kBits>(words, i), levels), zero);
+        const __m512 value =
+            _mm512_sub_ps(level_of<kBits>(gptq_column<kBits>(words, i), levels), zero);
         float* sum = sums + at[i] + 16 * t;
         _mm512_store_ps(sum, _mm512_fmadd_ps(value, _mm512_set1_ps(x[k + i]), _mm512_load_ps(sum)));
       });
@@ -216,13 +242,25 @@ LS_TARGET void gptq_scattered(const Matrix& m, uint64_t n, const float* x, float
 }
 
 template <uint32_t kBits>
+uint64_t scattered_rows(const Matrix& m, uint64_t begin, uint64_t count, const float* x, float* y) {
+  uint64_t done = 0;
+  for (; done + 64 <= count; done += 64) gptq_scattered<kBits, 4>(m, begin + done, x, y + done);
+  for (; done + 32 <= count; done += 32) gptq_scattered<kBits, 2>(m, begin + done, x, y + done);
+  return done;
+}
+
+/// Above four bits: only what has no order, the rest is AVX2's.
+template <uint32_t kBits>
+uint64_t wide_rows(const Matrix& m, uint64_t begin, uint64_t count, const float* x, float* y) {
+  const bool ordered = m.g_idx == nullptr && m.group_size % 32 == 0;
+  return ordered ? 0 : scattered_rows<kBits>(m, begin, count, x, y);
+}
+
+template <uint32_t kBits>
 uint64_t gptq_rows(const Matrix& m, uint64_t begin, uint64_t count, const float* x, float* y) {
   uint64_t done = 0;
-  if (m.g_idx != nullptr || m.group_size % 32 != 0) {
-    for (; done + 64 <= count; done += 64) gptq_scattered<kBits, 4>(m, begin + done, x, y + done);
-    for (; done + 32 <= count; done += 32) gptq_scattered<kBits, 2>(m, begin + done, x, y + done);
-    return done;
-  }
+  if (m.g_idx != nullptr || m.group_size % 32 != 0)
+    return scattered_rows<kBits>(m, begin, count, x, y);
   for (; done + 128 <= count; done += 128) gptq_tiles<kBits, 8>(m, begin + done, x, y + done);
   for (; done + 32 <= count; done += 32) gptq_tiles<kBits, 2>(m, begin + done, x, y + done);
   return done;
@@ -317,8 +355,14 @@ uint64_t multiply(const Matrix& m, uint64_t begin, uint64_t count, const float* 
       return gptq_rows<3>(m, begin, count, x, y);
     case 4:
       return gptq_rows<4>(m, begin, count, x, y);
+    case 5:
+      return wide_rows<5>(m, begin, count, x, y);
+    case 6:
+      return wide_rows<6>(m, begin, count, x, y);
+    case 7:
+      return wide_rows<7>(m, begin, count, x, y);
     default:
-      return 0;
+      return wide_rows<8>(m, begin, count, x, y);
   }
 }
 

@@ -143,7 +143,7 @@ TEST(IntPacks, MultiplyStaysWithinTheFloat32Bound) {
 
 TEST(IntPacks, MultiplyOfManyRowsStaysWithinTheFloat32Bound) {
   for (const Packing packing : {Packing::gptq, Packing::awq}) {
-    for (const uint32_t bits : {2u, 3u, 4u, 8u}) {
+    for (const uint32_t bits : {2u, 3u, 4u, 5u, 6u, 7u, 8u}) {
       if (packing == Packing::awq && bits != 4) continue;
       for (const uint64_t n : {128u, 416u}) {  // whole tiles; and what is left of them
         for (const bool one_zero : {false, true}) {
