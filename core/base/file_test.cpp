@@ -8,23 +8,16 @@
 #include <fstream>
 
 #include "base/testing/faulty_file.hpp"
+#include "base/testing/temp_folder.hpp"
 
 namespace loadstone {
 namespace {
 
 class FileTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "loadstone-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string path(const std::string& name) const { return folder_ + "/" + name; }
+  std::string path(const std::string& name) const { return temp_.path(name); }
   std::string write(const std::string& name, const std::string& content) {
-    std::ofstream(path(name), std::ios::binary) << content;
-    return path(name);
+    return temp_.write(name, content);
   }
   std::string error_of(const std::string& name) {
     auto opened = system_files().open(path(name));
@@ -34,7 +27,8 @@ class FileTest : public ::testing::Test {
     return at == std::string::npos ? text : text.erase(at, folder_.size() + 1);
   }
 
-  std::string folder_;
+  const loadstone::testing::TempFolder temp_;
+  const std::string folder_ = temp_.path();
   testing::FaultyFileSystem faulty_;
 };
 

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/testing/temp_folder.hpp"
 #include "formats/gguf.hpp"
 
 namespace loadstone::formats {
@@ -19,12 +20,6 @@ constexpr DType kQ8_0 = ggml_dtype(8);
 
 class GgufWriterTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "loadstone_XXXXXX").string();
-    folder_ = ::mkdtemp(name.data());
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   std::string at(const std::string& name) const { return folder_ + "/" + name; }
 
   std::string refusal(const std::vector<TensorSpec>& tensors) const {
@@ -32,7 +27,8 @@ class GgufWriterTest : public ::testing::Test {
     return writer.ok() ? "accepted" : writer.error().text();
   }
 
-  std::string folder_;
+  const loadstone::testing::TempFolder temp_;
+  const std::string folder_ = temp_.path();
 };
 
 TEST_F(GgufWriterTest, WhatItWritesIsReadAgain) {

@@ -2,13 +2,13 @@
 // and an independent read of the files' headers say.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/testing/shared.hpp"
 #include "formats/checkpoint.hpp"
 
 namespace loadstone::formats {
@@ -16,11 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-fs::path shared_folder() {
-  const char* named = std::getenv("LOADSTONE_SHARED");
-  return named != nullptr ? fs::path(named) : fs::path(LOADSTONE_SOURCE_DIR) / "../shared";
-}
 
 json read_json(const fs::path& path) {
   std::ifstream stream(path);
@@ -86,15 +81,11 @@ void expect_tensors_as_in_headers(const Checkpoint& checkpoint) {
 
 class OracleTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    if (!fs::is_directory(shared_folder())) {
-      GTEST_SKIP() << "no shared data at " << shared_folder() << " (LOADSTONE_SHARED)";
-    }
-  }
+  void SetUp() override { LS_NEEDS(testing::shared_folder()); }
 };
 
 TEST_F(OracleTest, OpensEveryFamilyFolder) {
-  const auto folders = expected_folders(shared_folder() / "models");
+  const auto folders = expected_folders(testing::shared_folder() / "models");
   if (folders.empty()) GTEST_SKIP() << "no model folders";
   for (const fs::path& folder : folders) {
     SCOPED_TRACE(folder);
@@ -124,7 +115,7 @@ TEST_F(OracleTest, OpensEveryFamilyFolder) {
 
 TEST_F(OracleTest, DiffusersComponentsComeInOrderWithTheirClass) {
   size_t seen = 0;
-  for (const fs::path& folder : expected_folders(shared_folder() / "models")) {
+  for (const fs::path& folder : expected_folders(testing::shared_folder() / "models")) {
     if (!fs::exists(folder / "model_index.json")) continue;
     SCOPED_TRACE(folder);
     auto opened = open_checkpoint(system_files(), folder.string());
@@ -150,7 +141,7 @@ TEST_F(OracleTest, DiffusersComponentsComeInOrderWithTheirClass) {
 }
 
 TEST_F(OracleTest, OpensEveryCheckpointWithItsDeclarations) {
-  const auto folders = expected_folders(shared_folder() / "checkpoints");
+  const auto folders = expected_folders(testing::shared_folder() / "checkpoints");
   if (folders.empty()) GTEST_SKIP() << "no checkpoints";
   for (const fs::path& folder : folders) {
     SCOPED_TRACE(folder);
@@ -175,7 +166,7 @@ TEST_F(OracleTest, OpensEveryCheckpointWithItsDeclarations) {
 // truth.json gives each dequantized matrix's shape under the file's names, less a prefix.
 TEST_F(OracleTest, GgufShapesAreThoseOfTheTruth) {
   size_t compared = 0;
-  for (const fs::path& folder : expected_folders(shared_folder() / "checkpoints")) {
+  for (const fs::path& folder : expected_folders(testing::shared_folder() / "checkpoints")) {
     auto opened = open_checkpoint(system_files(), folder.string());
     if (!opened.ok() || !opened->files.at(0).path.ends_with(".gguf")) continue;
     SCOPED_TRACE(folder);

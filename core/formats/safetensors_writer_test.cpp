@@ -11,6 +11,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/testing/temp_folder.hpp"
+
 namespace loadstone::formats {
 namespace {
 
@@ -19,12 +21,6 @@ namespace fs = std::filesystem;
 
 class OutputTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "loadstone_XXXXXX").string();
-    folder_ = ::mkdtemp(name.data());
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   std::string at(const std::string& name) const { return folder_ + "/" + name; }
   size_t entries() const {
     return static_cast<size_t>(
@@ -35,7 +31,8 @@ class OutputTest : public ::testing::Test {
     return {std::istreambuf_iterator<char>(file), {}};
   }
 
-  std::string folder_;
+  const loadstone::testing::TempFolder temp_;
+  const std::string folder_ = temp_.path();
 };
 
 std::span<const std::byte> bytes_of(const std::string& text) {

@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <map>
 #include <set>
 
 #include "base/file.hpp"
+#include "base/testing/shared.hpp"
 #include "graph/adapter.hpp"
 #include "graph/graph.hpp"
 #include "graph/original_names.hpp"
@@ -25,11 +25,6 @@ constexpr double kMaxSeconds = 10;
 #else
 constexpr double kMaxSeconds = 1;
 #endif
-
-std::string shared_dir() {
-  const char* given = std::getenv("LOADSTONE_SHARED");
-  return given ? given : std::string(LOADSTONE_SOURCE_DIR) + "/../shared";
-}
 
 std::string adapters() { return std::string(LOADSTONE_SOURCE_DIR) + "/model_adapters"; }
 
@@ -110,7 +105,7 @@ void expect_row(const Node& row, const Places& places) {
 }
 
 TEST(Families, EqualTheirExpectations) {
-  const fs::path dir = fs::path(shared_dir()) / "models/families";
+  const fs::path dir = loadstone::testing::shared_folder() / "models/families";
   if (!fs::exists(dir)) GTEST_SKIP() << "no " << dir << ": set LOADSTONE_SHARED";
   size_t rows = 0;
   for (const fs::path& folder : entries_of(dir)) {
@@ -156,7 +151,7 @@ std::vector<std::string> canonical_modules(const Node& cell) {
 }
 
 TEST(Aliases, OriginalNamesLeadToTheFamilys) {
-  const fs::path dir = fs::path(shared_dir()) / "models/families";
+  const fs::path dir = loadstone::testing::shared_folder() / "models/families";
   if (!fs::exists(dir)) GTEST_SKIP() << "no " << dir << ": set LOADSTONE_SHARED";
   size_t rows = 0;
   for (const fs::path& folder : entries_of(dir)) {
@@ -224,7 +219,7 @@ void expect_way_back(const Adapter& adapter, const AdapterComponent& component,
 }
 
 TEST(Aliases, TheFamilysNamesLeadBackToTheOriginalOnes) {
-  const fs::path dir = fs::path(shared_dir()) / "models/families";
+  const fs::path dir = loadstone::testing::shared_folder() / "models/families";
   if (!fs::exists(dir)) GTEST_SKIP() << "no " << dir << ": set LOADSTONE_SHARED";
   const auto all = read_adapters(adapters());
   ASSERT_TRUE(all.ok()) << all.error().text();
@@ -326,7 +321,7 @@ std::map<std::string, Totals> totals_of(const Graph& graph, const formats::Check
 }
 
 TEST(Headers, GiveTheTotalsInUnderASecond) {
-  const fs::path models = fs::path(shared_dir()) / "models";
+  const fs::path models = loadstone::testing::shared_folder() / "models";
   if (!fs::exists(models / "headers/totals.json")) {
     GTEST_SKIP() << "no " << models / "headers"
                  << ": set LOADSTONE_SHARED";

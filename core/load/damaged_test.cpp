@@ -3,7 +3,6 @@
 // every layer, once a kind of damage (S27 to S31 of the checklist of hostile inputs).
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -14,17 +13,13 @@
 
 #include "formats/checkpoint.hpp"
 #include "load/dequantize.hpp"
+#include "load/testing/checkpoints.hpp"
 
 namespace loadstone::load {
 namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
-
-fs::path shared_folder() {
-  const char* set = std::getenv("LOADSTONE_SHARED");
-  return fs::path(set != nullptr ? set : LOADSTONE_SOURCE_DIR "/../shared") / "checkpoints";
-}
 
 /// One safetensors file taken apart.
 class File {
@@ -198,25 +193,8 @@ bool is_side_tensor(const std::string& name) {
   return kSide.count(leaf_of(name)) != 0;
 }
 
-class Damaged : public ::testing::Test {
+class Damaged : public testing::SharedCheckpoints {
  protected:
-  void SetUp() override {
-    if (!fs::is_directory(shared_folder())) {
-      GTEST_SKIP() << "no checkpoints at " << shared_folder() << " (LOADSTONE_SHARED)";
-    }
-    work_ = fs::temp_directory_path() / ("loadstone-damaged-" + std::to_string(getpid()));
-    fs::create_directories(work_);
-    plugin::RegistryOptions options;
-    options.dirs = {std::string(LOADSTONE_BINARY_DIR) + "/plugins"};
-    options.trust_writable = true;
-    auto registry = plugin::Registry::scan(options);
-    ASSERT_TRUE(registry.ok()) << registry.error().text();
-    registry_ = std::make_unique<plugin::Registry>(std::move(registry).value());
-  }
-  void TearDown() override {
-    if (!work_.empty()) fs::remove_all(work_);
-  }
-
   Status load(const fs::path& folder) {
     const fs::path output = work_ / "output";
     fs::remove_all(output);
@@ -254,17 +232,14 @@ class Damaged : public ::testing::Test {
     whole.write(path);
     return out;
   }
-
-  fs::path work_;
-  std::unique_ptr<plugin::Registry> registry_;
 };
 
 TEST_F(Damaged, EverySideTensorIsRefusedByName) {
   std::map<std::string, int> counts;  // by tool
-  for (const auto& entry : fs::recursive_directory_iterator(shared_folder())) {
+  for (const auto& entry : fs::recursive_directory_iterator(checkpoints())) {
     if (entry.path().filename() != "expect.json") continue;
     const fs::path folder = entry.path().parent_path();
-    const std::string artifact = fs::relative(folder, shared_folder()).string();
+    const std::string artifact = fs::relative(folder, checkpoints()).string();
     const fs::path copy = work_ / "checkpoint";
     fs::remove_all(copy);
     fs::copy(folder, copy, fs::copy_options::recursive);

@@ -32,12 +32,6 @@ class LoadFaults : public testing::Kit {
     options.piece_nbytes = 4096;
     return options;
   }
-
-  void expect_error(const Result<LoadedModel>& model, Code code, const std::string& text) {
-    ASSERT_FALSE(model.ok());
-    EXPECT_EQ(model.error().code, code);
-    EXPECT_NE(model.error().text().find(text), std::string::npos) << model.error().text();
-  }
 };
 
 TEST_F(LoadFaults, S42_ShortReadsAreContinued) {

@@ -5,12 +5,12 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <loadstone/loadstone.hpp>
 
+#include "base/testing/shared.hpp"
 #include "formats/gguf_writer.hpp"
 #include "formats/testing/containers.hpp"
 #include "load/pipeline.hpp"
@@ -23,11 +23,6 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-fs::path shared_folder() {
-  const char* given = std::getenv("LOADSTONE_SHARED");
-  return given != nullptr ? given : LOADSTONE_SOURCE_DIR "/../shared";
-}
 
 /// Stored bytes by "module.tensor", in the family's names; a fused layer's are cut by its parts.
 using Modules = std::map<std::string, std::string>;
@@ -169,7 +164,7 @@ class GgufFamilies : public ::testing::Test {
 };
 
 TEST_F(GgufFamilies, WhatIsWrittenLoadsToTheBytesOfLoadTimeQuantization) {
-  const fs::path models = shared_folder() / "models/families";
+  const fs::path models = testing::shared_folder() / "models/families";
   if (!fs::exists(models)) GTEST_SKIP() << "no " << models << ": set LOADSTONE_SHARED";
   size_t folders = 0;
   for (const auto& entry : fs::directory_iterator(models)) {
@@ -232,7 +227,7 @@ double relative_error(const std::vector<float>& a, const std::vector<float>& b) 
 }
 
 TEST_F(GgufFamilies, FilesOfOtherToolsGiveTheBaseModelsWeights) {
-  const fs::path checkpoints = shared_folder() / "checkpoints";
+  const fs::path checkpoints = testing::shared_folder() / "checkpoints";
   if (!fs::exists(checkpoints)) GTEST_SKIP() << "no " << checkpoints << ": set LOADSTONE_SHARED";
   size_t files = 0, weights = 0;
   for (const auto& entry : fs::directory_iterator(checkpoints / "gguf")) {

@@ -50,12 +50,6 @@ class OnGpu : public testing::Kit {
     options.ring_nbytes = ring;
     return options;
   }
-
-  void expect_error(const Result<LoadedModel>& model, Code code, const std::string& text) {
-    ASSERT_FALSE(model.ok());
-    EXPECT_EQ(model.error().code, code);
-    EXPECT_NE(model.error().text().find(text), std::string::npos) << model.error().text();
-  }
 };
 
 TEST_F(OnGpu, BytesAreRightWhateverRingAndThreads) {

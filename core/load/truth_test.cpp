@@ -6,26 +6,19 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <set>
 
 #include "formats/checkpoint.hpp"
 #include "load/dequantize.hpp"
+#include "load/testing/checkpoints.hpp"
 
 namespace loadstone::load {
 
 namespace {
 
 namespace fs = std::filesystem;
-
-fs::path shared_root() {
-  const char* set = std::getenv("LOADSTONE_SHARED");
-  return set != nullptr ? set : LOADSTONE_SOURCE_DIR "/../shared";
-}
-
-fs::path shared_folder() { return shared_root() / "checkpoints"; }
 
 Node read_json(const fs::path& path) {
   auto text = read_text(system_files(), path.string(), 64u << 20);
@@ -62,25 +55,8 @@ struct Written {
   std::vector<float> values;  // of F32 tensors
 };
 
-class Truth : public ::testing::Test {
+class Truth : public testing::SharedCheckpoints {
  protected:
-  void SetUp() override {
-    if (!fs::is_directory(shared_folder())) {
-      GTEST_SKIP() << "no checkpoints at " << shared_folder() << " (LOADSTONE_SHARED)";
-    }
-    work_ = fs::temp_directory_path() / ("loadstone-truth-" + std::to_string(getpid()));
-    fs::create_directories(work_);
-    plugin::RegistryOptions options;
-    options.dirs = {std::string(LOADSTONE_BINARY_DIR) + "/plugins"};
-    options.trust_writable = true;
-    auto registry = plugin::Registry::scan(options);
-    ASSERT_TRUE(registry.ok()) << registry.error().text();
-    registry_ = std::make_unique<plugin::Registry>(std::move(registry).value());
-  }
-  void TearDown() override {
-    if (!work_.empty()) fs::remove_all(work_);
-  }
-
   /// The checkpoint alone, without what describes it.
   fs::path clean_copy(const fs::path& from) {
     fs::path to = work_ / "checkpoint";
@@ -183,9 +159,6 @@ class Truth : public ::testing::Test {
       EXPECT_EQ(folded.at(weight).values, expected) << weight;
     }
   }
-
-  fs::path work_;
-  std::unique_ptr<plugin::Registry> registry_;
 };
 
 /// A refusal that says why the format isn't read. That no plugin reads a declaration is none: all
@@ -245,11 +218,11 @@ int failures() {
 TEST_F(Truth, EveryCheckpointDequantizesToItsToolsWeights) {
   Table table;
   int found = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(shared_folder())) {
+  for (const auto& entry : fs::recursive_directory_iterator(checkpoints())) {
     if (entry.path().filename() != "expect.json") continue;
     fs::path folder = entry.path().parent_path();
     if (!fs::exists(folder / "truth.json")) continue;
-    std::string name = fs::relative(folder, shared_folder()).string();
+    std::string name = fs::relative(folder, checkpoints()).string();
     std::string tool = name.substr(0, name.find('/'));
     SCOPED_TRACE(name);
     ++found;
@@ -275,7 +248,7 @@ TEST_F(Truth, EveryCheckpointDequantizesToItsToolsWeights) {
 }
 
 TEST_F(Truth, FamiliesAreWrittenByComponentUnchangedInValue) {
-  fs::path families = shared_root() / "models/families";
+  fs::path families = loadstone::testing::shared_folder() / "models/families";
   if (!fs::is_directory(families)) GTEST_SKIP() << "no families at " << families;
   int found = 0;
   for (const auto& entry : fs::directory_iterator(families)) {

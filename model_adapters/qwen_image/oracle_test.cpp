@@ -12,13 +12,13 @@
 #include <fstream>
 #include <loadstone/runtime.hpp>
 
+#include "base/testing/shared.hpp"
 #include "common/causal_vae.hpp"
 #include "common/latents.hpp"
 #include "qwen_image/transformer.hpp"
 #include "runtime/compare/png.hpp"
 #include "runtime/loaded_weights.hpp"
 #include "runtime/testing/open_model.hpp"
-#include "runtime/testing/shared.hpp"
 #include "runtime/testing/tensor_file.hpp"
 #include "runtime/torch_setup.hpp"
 

@@ -10,8 +10,8 @@
 #include <loadstone/runtime.hpp>
 #include <sstream>
 
+#include "base/testing/shared.hpp"
 #include "runtime/testing/open_model.hpp"
-#include "runtime/testing/shared.hpp"
 #include "runtime/testing/tensor_file.hpp"
 
 namespace loadstone::networks::qwen_image {

@@ -8,6 +8,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/testing/temp_folder.hpp"
+
 namespace loadstone::cli {
 namespace {
 
@@ -16,12 +18,6 @@ using ::testing::HasSubstr;
 
 class Outputs : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "loadstone_XXXXXX").string();
-    root_ = ::mkdtemp(name.data());
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
   std::string at(const std::string& name) const { return root_ + "/" + name; }
   static std::string content(const std::string& path) {
     std::ifstream file(path);
@@ -33,7 +29,8 @@ class Outputs : public ::testing::Test {
     return static_cast<size_t>(std::distance(fs::directory_iterator(root_), {}));
   }
 
-  std::string root_;
+  const loadstone::testing::TempFolder temp_;
+  const std::string root_ = temp_.path();
 };
 
 TEST_F(Outputs, AppearWholeAndLeaveNothingElse) {

@@ -2,22 +2,17 @@
 // what lies under LOADSTONE_SHARED/checkpoints.
 #include <gmock/gmock.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <loadstone/loadstone.hpp>
 #include <map>
 
+#include "base/testing/shared.hpp"
 #include "conformance/conformance.hpp"
 
 namespace loadstone::conformance {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string shared_folder() {
-  const char* given = std::getenv("LOADSTONE_SHARED");
-  return given != nullptr ? given : std::string(LOADSTONE_SOURCE_DIR) + "/../shared";
-}
 
 /// Method → library of the plugin that offers it, for the methods that the plan quantizes with.
 std::map<std::string, std::string> methods_of(Loader& loader, const std::string& checkpoint) {
@@ -36,7 +31,7 @@ std::map<std::string, std::string> methods_of(Loader& loader, const std::string&
 }
 
 TEST(KitOnCheckpoints, EveryMethodKeepsTheRulesOnRealLayers) {
-  const std::string folder = shared_folder() + "/checkpoints";
+  const std::string folder = (testing::shared_folder() / "checkpoints").string();
   if (!fs::is_directory(folder)) GTEST_SKIP() << "no checkpoints at " << folder;
   const std::string adapters = std::string(LOADSTONE_SOURCE_DIR) + "/model_adapters";
   auto loader = Loader::open({{std::string(LOADSTONE_BINARY_DIR) + "/plugins"}, adapters});

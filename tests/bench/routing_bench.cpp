@@ -38,7 +38,7 @@ double median(std::vector<double> values) {
 formats::Checkpoint model_of(int copies) {
   constexpr std::string_view kBlocks = "transformer_blocks.";
   formats::Checkpoint checkpoint =
-      testing::at_true_size(testing::shared_dir() / "models/headers/qwen_image.json.gz");
+      testing::at_true_size(testing::shared_folder() / "models/headers/qwen_image.json.gz");
   for (formats::Component& component : checkpoint.components) {
     if (component.name != "transformer") continue;
     const auto once = component.tensors;

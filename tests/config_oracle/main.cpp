@@ -2,24 +2,19 @@
 // Ends with one line: agree N, intended N, pending N, unexpected N. Exit code 0 when nothing is
 // unexpected, 1 otherwise, 2 for a wrong input, 77 without the recorded file.
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <string>
 
 #include "answer.hpp"
 #include "base/file.hpp"
+#include "base/testing/shared.hpp"
 #include "differences.hpp"
 #include "graph/graph.hpp"
 
 namespace {
 
 using namespace loadstone;  // NOLINT a program's main file
-
-std::string shared_dir() {
-  const char* given = std::getenv("LOADSTONE_SHARED");
-  return given ? std::string(given) : std::string(LOADSTONE_SOURCE_DIR) + "/../shared";
-}
 
 struct Counts {
   uint64_t agree = 0, intended = 0, pending = 0, unexpected = 0;
@@ -77,7 +72,7 @@ int run(const std::string& path, bool shipped, const std::string& program_dir) {
   auto known = plan::KnownComponents::read(adapters_dir);
   if (!known.ok()) return fail(known.error());
   oracle::Bench bench{&*registry, std::move(*schemas), std::move(*known), adapters_dir,
-                      shared_dir() + "/models/families"};
+                      (testing::shared_folder() / "models/families").string()};
   Counts counts;
   std::map<std::string, uint64_t> waiting;
   for (const Node& entry : entries->items()) judge(entry, bench, *rules, counts, waiting);
@@ -102,7 +97,7 @@ int run(const std::string& path, bool shipped, const std::string& program_dir) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string path = shared_dir() + "/oracles/config-oracle.json";
+  std::string path = (testing::shared_folder() / "oracles/config-oracle.json").string();
   bool shipped = true;
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--oracle" && i + 1 < argc) {

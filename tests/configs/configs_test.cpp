@@ -44,8 +44,9 @@ void expect_all_accounted(const plan::Plan& plan, const formats::Checkpoint& che
 }
 
 TEST(Configs, PlanAtTrueSize) {
-  if (!testing::fs::exists(testing::shared_dir() / "models/headers")) {
-    GTEST_SKIP() << "no models/headers under " << testing::shared_dir() << ": set LOADSTONE_SHARED";
+  if (!testing::fs::exists(testing::shared_folder() / "models/headers")) {
+    GTEST_SKIP() << "no models/headers under " << testing::shared_folder()
+                 << ": set LOADSTONE_SHARED";
   }
   Planned planned;
   for (const ReadyConfig& ready : ready_configs()) {

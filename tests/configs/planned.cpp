@@ -57,7 +57,7 @@ std::string ReadyConfig::method() const {
 
 std::vector<ReadyConfig> ready_configs() {
   std::vector<ReadyConfig> out;
-  const std::vector<fs::path> headers = sorted(shared_dir() / "models/headers", ".gz");
+  const std::vector<fs::path> headers = sorted(shared_folder() / "models/headers", ".gz");
   for (const fs::path& family : sorted(fs::path(kSource) / "configs", "")) {
     for (const fs::path& file : sorted(family, ".yaml")) {
       const size_t before = out.size();

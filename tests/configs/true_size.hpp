@@ -4,23 +4,18 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/testing/shared.hpp"
 #include "formats/checkpoint.hpp"
 
 namespace loadstone::testing {
 
 namespace fs = std::filesystem;
-
-inline fs::path shared_dir() {
-  const char* given = std::getenv("LOADSTONE_SHARED");
-  return given ? given : std::string(LOADSTONE_SOURCE_DIR) + "/../shared";
-}
 
 inline std::vector<fs::path> sorted(const fs::path& dir, const std::string& extension) {
   std::vector<fs::path> out;
@@ -46,7 +41,7 @@ inline std::string gunzip(const fs::path& path) {
 /// The tiny folder of a header: its name begins the header's, the longest one.
 inline fs::path tiny_folder(const std::string& header) {
   fs::path best;
-  for (const fs::path& folder : sorted(shared_dir() / "models/families", "")) {
+  for (const fs::path& folder : sorted(shared_folder() / "models/families", "")) {
     const std::string name = folder.filename().string();
     const bool fits = header.compare(0, name.size(), name) == 0;
     if (fits && name.size() > best.filename().string().size()) best = folder;

@@ -5,12 +5,12 @@
 #include <re2/re2.h>
 
 #include <bit>
-#include <cstdlib>
 #include <filesystem>
 #include <set>
 
 #include "artifact.hpp"
 #include "base/file.hpp"
+#include "base/testing/shared.hpp"
 #include "formats/checkpoint.hpp"
 
 namespace loadstone {
@@ -22,10 +22,7 @@ using testing::e4m3_value;
 using testing::Json;
 using testing::Numbers;
 
-fs::path families() {
-  const char* given = std::getenv("LOADSTONE_SHARED");
-  return fs::path(given != nullptr ? given : LOADSTONE_SOURCE_DIR "/../shared") / "models/families";
-}
+fs::path families() { return testing::shared_folder() / "models/families"; }
 
 std::string text_of(const fs::path& path) {
   auto text = read_text(system_files(), path.string(), 64u << 20);

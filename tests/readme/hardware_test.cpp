@@ -131,7 +131,7 @@ TEST(Readme, TargetsAreWhatPlansSay) {
 #ifndef LOADSTONE_WITH_CUDA
   GTEST_SKIP() << "a build without CUDA kernels";
 #endif
-  const fs::path header = shared_dir() / "models/headers/qwen_image.json.gz";
+  const fs::path header = shared_folder() / "models/headers/qwen_image.json.gz";
   if (!fs::exists(header)) GTEST_SKIP() << "no " << header << ": set LOADSTONE_SHARED";
   Hardware hardware(header);
   std::vector<std::vector<std::string>> rows = {{"method"}};

@@ -19,7 +19,7 @@ using testing::at_true_size;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using testing::shared_dir;
+using testing::shared_folder;
 using testing::sorted;
 
 const std::string kSource = LOADSTONE_SOURCE_DIR;
@@ -178,8 +178,8 @@ class Cell {
 
   /// Modules that models/headers/totals.json says are quantized by default.
   uint64_t totals_count() const {
-    auto text =
-        read_text(system_files(), (shared_dir() / "models/headers/totals.json").string(), 1u << 20);
+    auto text = read_text(system_files(), (shared_folder() / "models/headers/totals.json").string(),
+                          1u << 20);
     auto totals = parse_json(*text, "totals.json");
     uint64_t out = 0;
     for (const auto& [name, component] : totals->find(totals_)->find("components")->entries()) {
@@ -212,7 +212,7 @@ class Cell {
 };
 
 TEST(Support, EachCellAppliesIsKeptOrIsRefusedAsItSays) {
-  const fs::path headers = shared_dir() / "models/headers";
+  const fs::path headers = shared_folder() / "models/headers";
   if (!fs::exists(headers)) GTEST_SKIP() << "no " << headers << ": set LOADSTONE_SHARED";
   const Node cases = read_yaml(kSource + "/tests/cases/support.yaml");
   size_t cells = 0, used = 0;
@@ -245,7 +245,7 @@ TEST(Support, EachCellAppliesIsKeptOrIsRefusedAsItSays) {
 
 /// A tensor list of the family that every method knows.
 std::optional<fs::path> qwen_image() {
-  const fs::path path = shared_dir() / "models/headers/qwen_image.json.gz";
+  const fs::path path = shared_folder() / "models/headers/qwen_image.json.gz";
   return fs::exists(path) ? std::optional(path) : std::nullopt;
 }
 
@@ -315,8 +315,7 @@ TEST(Support, QuantizedAttention) {
     const std::string wanted =
         bar == std::string::npos ? either
                                  : (planned.ok() ? either.substr(bar + 3) : either.substr(0, bar));
-    EXPECT_THAT(planned.ok() ? plan->attention->text() : planned.error().text(),
-                HasSubstr(wanted));
+    EXPECT_THAT(planned.ok() ? plan->attention->text() : planned.error().text(), HasSubstr(wanted));
     if (!planned.ok()) continue;
     EXPECT_EQ(plan->attention->sites.size(), 60u);
   }

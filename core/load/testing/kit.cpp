@@ -259,6 +259,12 @@ void Kit::expect_layer(const LoadedModel& model, const KitLayer& layer) const {
   EXPECT_EQ(stored_floats(model, layer.path, "weight"), expected);
 }
 
+void Kit::expect_error(const Result<LoadedModel>& model, Code code, const std::string& text) {
+  ASSERT_FALSE(model.ok());
+  EXPECT_EQ(model.error().code, code);
+  EXPECT_NE(model.error().text().find(text), std::string::npos) << model.error().text();
+}
+
 void Kit::expect_as_planned(const LoadedModel& model) {
   const Report& report = model.report();
   uint64_t predicted = report.predicted_peak_host, measured = report.measured_peak_host;

@@ -68,6 +68,9 @@ class Kit : public ::testing::Test {
   /// Bytes equal the plan; peaks within the bounds of the design, both ways.
   static void expect_as_planned(const LoadedModel& model);
 
+  /// The load failed so, and its words hold `text`.
+  static void expect_error(const Result<LoadedModel>& model, Code code, const std::string& text);
+
   ::loadstone::testing::Faults& faults() { return files_.faults(); }
   std::string file() const { return (folder_ / "model.safetensors").string(); }
 

@@ -5,10 +5,10 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/testing/shared.hpp"
 #include "runtime/compare/guidance.hpp"
 #include "runtime/compare/metrics.hpp"
 #include "runtime/compare/variant.hpp"
@@ -21,11 +21,9 @@ using nlohmann::json;
 class CompareOracle : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* given = std::getenv("LOADSTONE_SHARED");
-    const std::string shared = given ? given : LOADSTONE_SOURCE_DIR "/../shared";
-    std::ifstream file(shared + "/oracles/config-oracle.json");
-    if (!file) GTEST_SKIP() << "no recorded answers at " << shared << " (set LOADSTONE_SHARED)";
-    entries_ = json::parse(file);
+    const auto recorded = ::loadstone::testing::shared_folder() / "oracles/config-oracle.json";
+    LS_NEEDS(recorded);
+    entries_ = json::parse(std::ifstream(recorded));
   }
 
   std::vector<json> of_kind(const std::string& kind) const {

@@ -68,7 +68,7 @@ TEST(FrameFolder, WithoutPicturesIsRefused) {
   folder.write("a.png", std::string("not a picture at all"));
   EXPECT_THAT(read_frames(system_files(), folder.path()).error().text(),
               HasSubstr("a.png: found other content, expected a PNG file"));
-  EXPECT_FALSE(read_frames(system_files(), folder.file("missing")).ok());
+  EXPECT_FALSE(read_frames(system_files(), folder.path("missing")).ok());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <string>
 
+#include "base/testing/temp_folder.hpp"
 #include "runtime/compare/metrics.hpp"
 #include "runtime/compare/png.hpp"
 
@@ -28,28 +29,12 @@ inline Frame pattern(uint32_t height, uint32_t width, uint32_t seed) {
   return frame;
 }
 
-/// A temporary folder, gone with the test.
-class Folder {
- public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "loadstone_XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-  void write(const std::string& name, const std::string& bytes) const {
-    std::ofstream(file(name), std::ios::binary) << bytes;
-  }
+/// Of pictures too.
+struct Folder : loadstone::testing::TempFolder {
+  using TempFolder::write;
   void write(const std::string& name, const Frame& frame) const {
     write(name, encode_png(frame).value());
   }
-
- private:
-  std::string path_;
 };
 
 }  // namespace loadstone::compare::testing

@@ -34,7 +34,7 @@ TEST(VariantQuantization, ReadsAnObjectFromTextOrFile) {
   const testing::Folder folder;
   folder.write("q.json", std::string(R"({"method": "int8"})"));
   EXPECT_EQ(of({}, R"({"method":"fp8"})", {}).value().spec().find("method")->text(), "fp8");
-  EXPECT_EQ(of({}, folder.file("q.json"), {}).value().spec().find("method")->text(), "int8");
+  EXPECT_EQ(of({}, folder.path("q.json"), {}).value().spec().find("method")->text(), "int8");
 }
 
 TEST(VariantQuantization, IsNothingWithoutFlags) {

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/testing/shared.hpp"
 #include "base/tree.hpp"
-#include "runtime/testing/shared.hpp"
 #include "runtime/tokenizer/tokenizer.hpp"
 
 namespace loadstone::tokenizer {

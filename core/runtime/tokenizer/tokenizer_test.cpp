@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/testing/temp_folder.hpp"
 #include "runtime/tokenizer/unicode.hpp"
 
 namespace loadstone::tokenizer {
@@ -53,23 +54,7 @@ std::vector<std::string> words(const std::u32string& text) {
   return out;
 }
 
-class Folder {
- public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "loadstone_XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  void write(const std::string& name, const std::string& text) const {
-    std::ofstream(path_ + "/" + name) << text;
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using Folder = loadstone::testing::TempFolder;
 
 /// tokenizer.json with the model's inside, pre-tokenizer pattern and tail given.
 std::string tokenizer_json(
