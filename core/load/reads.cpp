@@ -237,16 +237,20 @@ class Builder {
   }
 
   void direct_pieces(const Item& head, uint64_t nbytes) {
+    // Equal shares of whole buffers for a GPU; on the host the windows that pages come in.
+    const bool on_gpu = head.session->goes_over();
+    const uint64_t shares = on_gpu ? (nbytes + flow_.pinned_nbytes - 1) / flow_.pinned_nbytes : 1;
+    const uint64_t share = plan::round_gpu((nbytes + shares - 1) / shares);
     for (uint64_t done = 0; done < nbytes;) {
       auto at = reinterpret_cast<uintptr_t>(head.to) + done;
-      uint64_t step =
-          std::min(SlabPages::kWindowNbytes - at % SlabPages::kWindowNbytes, nbytes - done);
+      uint64_t step = on_gpu ? share : SlabPages::kWindowNbytes - at % SlabPages::kWindowNbytes;
+      step = std::min(step, nbytes - done);
       Read read;
       read.file = head.file;
       read.offset = head.offset + done;
       read.nbytes = step;
       read.direct = head.to + done;
-      read.on_gpu = head.session->goes_over();
+      read.on_gpu = on_gpu;
       Item item;
       item.session = head.session;
       item.nbytes = step;
