@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -92,6 +93,14 @@ class SystemFile final : public File {
     if (length < 0) return failed("cannot resolve open file", path(), errno);
     target.resize(static_cast<size_t>(length));
     return target;
+  }
+
+  Result<std::optional<Mapping>> map() const override {
+    LS_TRY(const FileIdentity now, identity());
+    if (now.nbytes == 0) return std::optional<Mapping>(Mapping());
+    void* at = ::mmap(nullptr, now.nbytes, PROT_READ, MAP_SHARED, descriptor_.number(), 0);
+    if (at == MAP_FAILED) return failed("cannot map file", path(), errno);
+    return std::optional(Mapping(static_cast<const std::byte*>(at), now.nbytes));
   }
 
   void will_need(uint64_t offset, uint64_t nbytes) const override {

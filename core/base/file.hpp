@@ -7,10 +7,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/mapping.hpp"
 #include "base/result.hpp"
 
 namespace loadstone {
@@ -41,6 +43,8 @@ class File {
   /// Absolute path of the opened file itself, links followed, as the system knows it now. Decides
   /// whether an opened shard lies inside its model (a check of the name alone can be raced).
   virtual Result<std::string> resolved() const { return path(); }
+  /// Maps the whole file; none where what pread gives isn't the file itself. Errors: io.
+  virtual Result<std::optional<Mapping>> map() const { return std::optional<Mapping>(); }
   /// Advice before sequential reading of a range; may do nothing.
   virtual void will_need(uint64_t /*offset*/, uint64_t /*nbytes*/) const {}
 

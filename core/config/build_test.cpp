@@ -287,7 +287,7 @@ rules:
   - {component: transformer, layer: "a.{0..1}.*", use: keep}
   - {role: "mlp.*", kind: linear, dtype: BF16, min_elements: 10, max_elements: 20, use: {method: uno, bits: 4}, on_unsupported: keep, allow_unmatched: true}
 components: {vae: {path: other/vae}}
-load: {device: "cuda:0", dtype: bfloat16, ring: 256MiB, threads: 4, place: {text_encoder: cpu}}
+load: {device: "cuda:0", dtype: bfloat16, ring: 256MiB, threads: 4, io: map, place: {text_encoder: cpu}}
 attention: {kv_cache_dtype: auto}
 on_unsupported: keep
 allow_unmatched: true
@@ -312,6 +312,7 @@ allow_unmatched: true
   EXPECT_EQ(made->load.dtype, "bfloat16");
   EXPECT_EQ(made->load.ring_nbytes, 256u << 20);
   EXPECT_EQ(made->load.threads, 4u);
+  EXPECT_EQ(made->load.io, "map");
   EXPECT_EQ(made->load.place.at("text_encoder").device, "cpu");
   ASSERT_EQ(made->components.size(), 1u);
   EXPECT_EQ(made->components[0].path, "other/vae");
@@ -383,9 +384,14 @@ TEST(Pipeline, RefusesWithPlaceAndNearestName) {
       {"load: {dtype: floot32}",
        "value of \"dtype\" rejected: c.yaml:1:15: found \"floot32\", expected auto, bf16, f16 or "
        "f32; did you mean \"float32\"?"},
+      {"load: {io: mmap}",
+       "value of \"io\" rejected: c.yaml:1:12: found \"mmap\", expected pread or map; did you mean "
+       "\"map\"?"},
+      {"load: {io: 3}",
+       "value of \"io\" rejected: c.yaml:1:12: found \"3\", expected pread or map"},
       {"load: {devise: cpu}",
        "unknown key of load: c.yaml:1:8: found \"devise\", expected one of "
-       "device, dtype, ring, threads or place; did you mean \"device\"?"},
+       "device, dtype, io, ring, threads or place; did you mean \"device\"?"},
       {"components: {vae: x}",
        "value of \"vae\" rejected: c.yaml:1:19: found \"x\", expected a map "
        "with \"path\""},

@@ -6,6 +6,7 @@
 #include "config/attention.hpp"
 #include "config/choice.hpp"
 #include "config/load_dtype.hpp"
+#include "config/load_io.hpp"
 #include "config/rules.hpp"
 
 namespace loadstone::config {
@@ -15,7 +16,7 @@ const std::vector<std::string> kKeys = {
     "version", "model", "quantization", "rules",          "components",
     "load",    "run",   "attention",    "on_unsupported", "allow_unmatched"};
 const std::vector<std::string> kRunKeys = {"compute", "graphs", "decode_rows"};
-const std::vector<std::string> kLoadKeys = {"device", "dtype", "ring", "threads", "place"};
+const std::vector<std::string> kLoadKeys = {"device", "dtype", "io", "ring", "threads", "place"};
 
 void unknown_key(const std::string& where, const std::string& key, const Node& value,
                  const std::vector<std::string>& known, Problems& problems) {
@@ -111,6 +112,18 @@ void read_place(const Node& map, LoadSection& load, Problems& problems) {
   }
 }
 
+void read_io(const Node& value, LoadSection& load, Problems& problems) {
+  if (value.is_null()) return;
+  const std::string* name = name_text(value);
+  if (!name) return wrong("io", value, "pread or map", problems);
+  auto io = parse_load_io(*name);
+  if (io) {
+    load.io = *name;
+  } else {
+    problems.add("value of \"io\" rejected", value.mark(), io.error().detail, io.error().hint);
+  }
+}
+
 void read_load(const Node& map, LoadSection& load, Problems& problems) {
   if (map.is_null()) return;
   if (!map.is_map()) return wrong("load", map, "a map", problems);
@@ -122,6 +135,8 @@ void read_load(const Node& map, LoadSection& load, Problems& problems) {
       load.device_mark = value.mark();
     } else if (key == "dtype") {
       read_dtype(value, load, problems);
+    } else if (key == "io") {
+      read_io(value, load, problems);
     } else if (key == "ring") {
       read_ring(value, load, problems);
     } else if (key == "threads") {

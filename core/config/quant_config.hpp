@@ -135,6 +135,7 @@ struct LoadSection {
   std::string dtype = "auto";
   uint64_t ring_nbytes = 0;                // 0: default
   unsigned threads = 0;                    // 0: auto
+  std::string io = "pread";                // or map
   std::map<std::string, Placement> place;  // by component
 };
 

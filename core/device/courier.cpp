@@ -27,7 +27,10 @@ Result<Courier> Courier::make(uint32_t index, PinnedRing& ring, uint64_t stage_n
   courier.index_ = index;
   courier.ring_ = &ring;
   LS_CHECK(check(d.make_stream(&courier.stream_, kNonBlocking), "making a stream"));
-  LS_CHECK(check(d.make_stream(&courier.side_, kNonBlocking), "making a stream"));
+  // Used where something is made there.
+  if (stage_nbytes != 0) {
+    LS_CHECK(check(d.make_stream(&courier.side_, kNonBlocking), "making a stream"));
+  }
   LS_TRY(courier.stage_, Memory::allocate(index, stage_nbytes));
   for (Buffer& buffer : courier.buffers_) {
     LS_CHECK(check(d.make_event(&buffer.sent, kNoTiming), "making an event"));
@@ -87,6 +90,12 @@ Status Courier::send(std::byte* to, uint64_t nbytes) {
   LS_CHECK(check(d.record(buffer.sent, stream_), "copying to the GPU"));
   buffer.under_way = true;
   return {};
+}
+
+Status Courier::send_pinned(std::byte* to, std::span<const std::byte> from) {
+  return check(
+      driver()->to_device(reinterpret_cast<Address>(to), from.data(), from.size(), stream_),
+      "copying to the GPU");
 }
 
 Status Courier::copy(std::byte* to, const std::byte* from, uint64_t nbytes) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "base/result.hpp"
 #include "device/cuda.hpp"
@@ -35,6 +36,8 @@ class Courier {
   Result<std::byte*> buffer();
   /// Sends the first `nbytes` of that buffer; returns at once.
   Status send(std::byte* to, uint64_t nbytes);
+  /// Sends bytes that lie in pinned memory themselves and stay there; returns at once.
+  Status send_pinned(std::byte* to, std::span<const std::byte> from);
   /// Sends any bytes through the buffers; they may be overwritten at once.
   Status copy(std::byte* to, const std::byte* from, uint64_t nbytes);
   /// Waits until everything sent has arrived and all work in stream order is done.
@@ -45,7 +48,7 @@ class Courier {
   uint64_t stage_nbytes() const { return stage_.nbytes(); }
   /// A cudaStream_t. Work of other threads must be waited for, not ordered by it.
   Handle stream() const { return stream_; }
-  /// A stream for what is waited for at once: nothing else queues there.
+  /// A stream for what is waited for at once: nothing else queues there. Null without stage memory.
   Handle side() const { return side_; }
   Status finish_side();
   /// From one place of the GPU to another, in stream order.

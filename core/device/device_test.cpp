@@ -1,11 +1,17 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <vector>
 
+#include "base/file.hpp"
 #include "device/courier.hpp"
 #include "device/cuda.hpp"
+#include "device/pinned_mapping.hpp"
 
 namespace loadstone::device {
 namespace {
@@ -68,6 +74,101 @@ TEST_F(Gpu, ARingBeyondTheAddressSpaceIsAResourceError) {
     ASSERT_FALSE(ring.ok());
     EXPECT_EQ(ring.error().code, Code::resource);
   }
+}
+
+class MappedFile : public Gpu {
+ protected:
+  static constexpr uint64_t kNbytes = PinnedMapping::kWindowNbytes + 10'001;
+
+  void SetUp() override {
+    Gpu::SetUp();
+    if (IsSkipped()) return;
+    std::vector<char> bytes(kNbytes);
+    for (uint64_t i = 0; i < kNbytes; ++i) bytes[i] = static_cast<char>(i * 7 + i / 251);
+    std::ofstream(path_, std::ios::binary).write(bytes.data(), kNbytes);
+    auto file = system_files().open(path_);
+    ASSERT_TRUE(file.ok()) << file.error().text();
+    auto mapping = (*file)->map();
+    ASSERT_TRUE(mapping.ok()) << mapping.error().text();
+    ASSERT_TRUE(mapping->has_value());
+    at_ = (*mapping)->data();
+    auto made = PinnedMapping::make(0, **std::move(mapping), path_);
+    ASSERT_TRUE(made.ok()) << made.error().text();
+    pinned_ = *std::move(made);
+  }
+  void TearDown() override {
+    pinned_.reset();
+    std::remove(path_.c_str());
+  }
+
+  std::string path_ = ::testing::TempDir() + "mapped_file_" + std::to_string(::getpid());
+  const std::byte* at_ = nullptr;
+  std::unique_ptr<PinnedMapping> pinned_;
+};
+
+TEST_F(MappedFile, BytesArriveWindowByWindow) {
+  auto memory = Memory::allocate(0, kNbytes);
+  ASSERT_TRUE(memory.ok()) << memory.error().text();
+  PinnedRing none;
+  auto courier = Courier::make(0, none);
+  ASSERT_TRUE(courier.ok()) << courier.error().text();
+  constexpr uint64_t kStart = PinnedMapping::kWindowNbytes - 5000;
+  std::vector<uint64_t> lengths;
+  for (uint64_t done = kStart; done < kNbytes;) {
+    auto bytes = pinned_->at(done, kNbytes - done);
+    ASSERT_TRUE(bytes.ok()) << bytes.error().text();
+    ASSERT_TRUE(courier->send_pinned(memory->data() + done, *bytes).ok());
+    lengths.push_back(bytes->size());
+    done += bytes->size();
+  }
+  EXPECT_EQ(lengths, (std::vector<uint64_t>{5000, 10'001}));
+  ASSERT_TRUE(courier->finish().ok());
+  std::vector<std::byte> back(kNbytes - kStart);
+  ASSERT_TRUE(read_back(0, memory->data() + kStart, back.data(), back.size()).ok());
+  for (uint64_t i = 0; i < back.size(); ++i) {
+    const uint64_t from = kStart + i;
+    ASSERT_EQ(back[i], static_cast<std::byte>(from * 7 + from / 251)) << from;
+  }
+}
+
+TEST_F(MappedFile, WhatLiesBeyondTheFileIsAnError) {
+  for (auto [offset, nbytes] : {std::pair{kNbytes, uint64_t{1}},
+                                {kNbytes + 1, uint64_t{0}},
+                                {uint64_t{1}, kNbytes},
+                                {uint64_t{1}, ~uint64_t{0}}}) {
+    auto bytes = pinned_->at(offset, nbytes);
+    ASSERT_FALSE(bytes.ok());
+    EXPECT_EQ(bytes.error().text(), "file changed while reading: " + path_ + ": found " +
+                                        std::to_string(kNbytes) + " bytes, expected " +
+                                        std::to_string(nbytes) + " at byte " +
+                                        std::to_string(offset));
+  }
+}
+
+TEST_F(MappedFile, AFileThatBecomesShorterIsAnErrorAndNoSignal) {
+  std::filesystem::resize_file(path_, 100);
+  ASSERT_TRUE(pinned_->at(PinnedMapping::kWindowNbytes - 8192, 1).ok() == false);
+  auto bytes = pinned_->at(PinnedMapping::kWindowNbytes, 1);
+  ASSERT_FALSE(bytes.ok());
+  EXPECT_EQ(bytes.error().code, Code::io);
+  EXPECT_EQ(bytes.error().text(), "file changed while reading: " + path_ +
+                                      ": found pages missing from byte 16777216 on, expected " +
+                                      std::to_string(kNbytes) + " bytes");
+}
+
+TEST_F(MappedFile, PagesThatTheDriverRefusesAreAnErrorThatNamesTheOtherWay) {
+  ASSERT_TRUE(enter(0).ok());
+  auto* const page = const_cast<std::byte*>(at_ + 4096);
+  ASSERT_EQ(driver()->host_register(page, 4096, 8), 0);
+  auto bytes = pinned_->at(0, 1);
+  EXPECT_EQ(driver()->host_unregister(page), 0);
+  ASSERT_FALSE(bytes.ok());
+  EXPECT_EQ(bytes.error().code, Code::unsupported);
+  EXPECT_TRUE(
+      bytes.error().text().starts_with("pinning a file for the GPU failed: " + path_ + ": found "))
+      << bytes.error().text();
+  EXPECT_TRUE(bytes.error().text().ends_with("did you mean load.io: pread?"))
+      << bytes.error().text();
 }
 
 TEST_F(Gpu, MoreMemoryThanThereIsIsAResourceError) {

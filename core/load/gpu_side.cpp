@@ -48,6 +48,20 @@ Result<device::Courier*> GpuSide::courier(Couriers& couriers, int32_t gpu) {
   return &couriers.emplace(gpu, std::move(made)).first->second;
 }
 
+Result<device::PinnedMapping*> GpuSide::mapping(uint32_t gpu, uint32_t file) {
+  if (!plan_.options.map_files) return nullptr;
+  std::lock_guard lock(mutex_);
+  const auto found = mappings_.find(file);
+  if (found != mappings_.end()) return found->second.get();
+  const File& source = *plan_.checkpoint->files[file].file;
+  LS_TRY(std::optional<Mapping> mapped, source.map());
+  std::unique_ptr<device::PinnedMapping>& made = mappings_[file];
+  if (mapped) {
+    LS_TRY(made, device::PinnedMapping::make(gpu, *std::move(mapped), source.path()));
+  }
+  return made.get();
+}
+
 Status GpuSide::arrive(Couriers& couriers, EngineTotals& totals) {
   Status status;
   const auto start = Clock::now();
@@ -73,6 +87,7 @@ void GpuSide::release() {
     }
   }
   couriers_.clear();
+  mappings_.clear();
   ring_ = device::PinnedRing();
   rooms_.clear();
   account_.subtract(trouble_.nbytes());

@@ -4,10 +4,12 @@
 
 #include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <span>
 
 #include "device/courier.hpp"
+#include "device/pinned_mapping.hpp"
 #include "load/memory.hpp"
 #include "load/session.hpp"
 #include "load/totals.hpp"
@@ -31,6 +33,9 @@ class GpuSide {
   Couriers& of_thread();
   /// The thread's way to a GPU, which is made current. Errors: unsupported, resource.
   Result<device::Courier*> courier(Couriers& couriers, int32_t gpu);
+  /// The file's pages for GPUs, made when first asked for; null where it is to be read instead
+  /// (load.io: pread, or rows that come in another order than the file's). Errors: io, unsupported.
+  Result<device::PinnedMapping*> mapping(uint32_t gpu, uint32_t file);
   /// Waits for what a thread sent; adds what its couriers spent to the totals.
   static Status arrive(Couriers& couriers, EngineTotals& totals);
   /// Of the layer at `position` of the order; its memory begins at `offset` of the room for layers
@@ -46,6 +51,7 @@ class GpuSide {
   const plan::Flow& flow_;
   MemoryAccount& account_;
   device::PinnedRing ring_;
+  std::map<uint32_t, std::unique_ptr<device::PinnedMapping>> mappings_;  // by file
   std::map<int32_t, device::Memory> rooms_;
   device::Pinned trouble_;
   std::mutex mutex_;

@@ -23,6 +23,8 @@ class Mover {
  private:
   Status bring_over(const Read& read, EngineTotals& totals, Couriers& couriers);
   Status send(const Read& read, std::byte* into, device::Courier& courier, EngineTotals& totals);
+  Status send_mapped(const Read& read, std::byte* into, device::Courier& courier,
+                     device::PinnedMapping& file, EngineTotals& totals);
   Status put(const Item& item, const std::byte* at, Couriers& couriers);
 
   const plan::Plan& plan_;

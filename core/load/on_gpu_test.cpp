@@ -1,8 +1,10 @@
 // Layers that a GPU makes, over the stand-in for one (core/device/testing): what is staged, waited
 // for, merged, given back. Skipped where a real GPU answers, whose memory these tests can't read.
 #include <atomic>
+#include <filesystem>
 
 #include "device/cuda.hpp"
+#include "device/pinned_mapping.hpp"
 #include "load/testing/kit.hpp"
 #include "plan/flow.hpp"
 
@@ -70,6 +72,38 @@ TEST_F(OnGpu, BytesAreRightWhateverRingAndThreads) {
       EXPECT_GT(report.measured_peak_device, model->plan().peaks.stored_on_devices);
     }
   }
+}
+
+TEST_F(OnGpu, BytesAreRightFromMappedFiles) {
+  some_layers();
+  linear("large", 9000, 1024, "amax", on_gpu());  // more than a window
+  linear("as it is", 9000, 1024, "");
+  write();
+  const auto nbytes = std::filesystem::file_size(file());
+  ASSERT_GT(nbytes, 2 * device::PinnedMapping::kWindowNbytes);
+  for (unsigned threads : {1u, 7u}) {
+    SCOPED_TRACE(std::to_string(threads) + " threads");
+    plan::LoadOptions options = with(threads, 64 << 20);
+    options.map_files = true;
+    auto model = load_all(options);
+    ASSERT_TRUE(model.ok()) << model.error().text();
+    expect_right(*model);
+    expect_as_planned(*model);
+    // What goes over as it was read, or is made there, isn't read.
+    EXPECT_LT(faults().read_nbytes, nbytes / 8);
+  }
+}
+
+TEST_F(OnGpu, AMappedFileThatBecameShorterIsAnError) {
+  linear("kept", 9000, 1024, "");
+  write();
+  plan::LoadOptions options = with(2, 64 << 20);
+  options.map_files = true;
+  auto plan = make_plan(options);
+  ASSERT_TRUE(plan.ok()) << plan.error().text();
+  std::filesystem::resize_file(file(), 5'000'000);
+  expect_error(load(std::make_shared<const plan::Plan>(*std::move(plan))), Code::io,
+               "file changed while reading: " + file() + ": found 5000000 bytes, expected ");
 }
 
 TEST_F(OnGpu, ThePlanSaysWhereEachLayerIsMadeAndWhy) {

@@ -5,6 +5,7 @@
 
 #include "base/text.hpp"
 #include "config/load_dtype.hpp"
+#include "config/load_io.hpp"
 #include "config/pattern.hpp"
 #include "device/cuda.hpp"
 #include "formats/gguf_reference.hpp"
@@ -161,6 +162,7 @@ Result<plan::LoadOptions> load_options(const config::LoadSection& section) {
   plan::LoadOptions options;
   LS_TRY(options.dtype, config::parse_load_dtype(section.dtype));
   if (section.ring_nbytes != 0) options.ring_nbytes = section.ring_nbytes;
+  LS_TRY(options.map_files, config::parse_load_io(section.io));
   options.threads = section.threads;
   options.place = section.place;
   for (const auto& [component, placement] : section.place) {

@@ -36,6 +36,25 @@ std::vector<std::string> support_notes(const Plan& plan) {
   return out;
 }
 
+/// What mapped files mean, said where it is planned.
+Status note_mapped_files(Plan& plan) {
+  if (!plan.options.map_files) return {};
+  if (plan.flow.gpus == 0) {
+    return Error{
+        Code::invalid_config, "load.io rejected", "load.io",
+        "found \"map\" for a model that goes to no GPU, expected \"pread\": host memory is "
+        "read into straight",
+        "\"pread\""};
+  }
+  uint64_t nbytes = 0;
+  for (const auto& file : plan.checkpoint->files) nbytes += file.identity.nbytes;
+  plan.notes.push_back(
+      "load.io map: GPUs copy from the files' own pages; up to " + human_nbytes(nbytes) +
+      " of page cache stay pinned until the load ends, beside the host peak, and a file that is "
+      "written to meanwhile gives wrong weights, noticed at the end by its time and length alone");
+  return {};
+}
+
 }  // namespace
 
 Result<Plan> make_plan(std::shared_ptr<const formats::Checkpoint> checkpoint, graph::Graph graph,
@@ -49,6 +68,7 @@ Result<Plan> make_plan(std::shared_ptr<const formats::Checkpoint> checkpoint, gr
   LS_TRY(auto routed, route(graph, *checkpoint, quantization, registry, &rules, &notes));
   LS_TRY(Plan plan, plan_routed(std::move(checkpoint), std::move(graph), quantization,
                                 std::move(routed), registry, target, options));
+  LS_CHECK(note_mapped_files(plan));
   plan.rules = std::move(rules);
   plan.notes.insert(plan.notes.begin(), notes.begin(), notes.end());
   if (plan.graph.family_known && plan.graph.support.is_map()) {

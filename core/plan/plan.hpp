@@ -38,13 +38,14 @@ struct Target {
 Result<Target> parse_target(const std::string& text);
 
 struct LoadOptions {
-  DType dtype = DType::invalid;              // of kept floats; invalid: as stored ("auto")
-  uint64_t ring_nbytes = 256u << 20;         // upper bound; what the load can't use isn't allocated
-  uint64_t piece_nbytes = 1u << 20;          // of one read through the ring; at most the ring
-  unsigned threads = 0;                      // 0: usable_threads()
+  DType dtype = DType::invalid;       // of kept floats; invalid: as stored ("auto")
+  uint64_t ring_nbytes = 256u << 20;  // upper bound; what the load can't use isn't allocated
+  uint64_t piece_nbytes = 1u << 20;   // of one read through the ring; at most the ring
+  unsigned threads = 0;               // 0: usable_threads()
+  bool map_files = false;             // what goes to a GPU is copied there from mapped files
   std::map<std::string, config::Placement> place;  // component → target, else the plan's
-  std::map<std::string, uint32_t> device_sm;  // of targets "cuda:N" that are here
-  bool repack = true;                         // kernels' own layouts; false: canonical tensors stay
+  std::map<std::string, uint32_t> device_sm;       // of targets "cuda:N" that are here
+  bool repack = true;      // kernels' own layouts; false: canonical tensors stay
   bool apart = false;      // parts of fused layers become layers of their own (dequantize)
   bool as_stored = false;  // rows in the file's order, not the family's (dequantize, quantize)
 };

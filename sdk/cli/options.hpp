@@ -17,6 +17,7 @@ struct CommonOptions {
   std::vector<std::string> plugin_dirs;
   std::optional<std::string> device;
   std::optional<std::string> dtype;
+  std::optional<std::string> io;
   std::optional<uint32_t> threads;
   // Of commands that draw: config::RunSection's, as typed.
   std::optional<std::string> compute, graphs, decode_rows;

@@ -75,6 +75,11 @@ void add_engine(CLI::App* sub, CommonOptions& common) {
   sub->add_option("--dtype", common.dtype,
                   "Type of unquantized floats: auto (as stored), bf16, f16 or f32")
       ->type_name("TYPE");
+  sub->add_option("--io", common.io,
+                  "How file bytes reach a GPU: pread (default), or map: straight from the page "
+                  "cache, all of it pinned until loaded; wrong weights if a file is written to "
+                  "meanwhile")
+      ->type_name("NAME");
   sub->add_option("--threads", common.threads, "Worker threads (default: all usable)")
       ->type_name("N");
 }

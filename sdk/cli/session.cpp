@@ -6,6 +6,7 @@
 
 #include "base/text.hpp"
 #include "config/load_dtype.hpp"
+#include "config/load_io.hpp"
 #include "load/pipeline.hpp"
 #include "near_name.hpp"
 
@@ -69,6 +70,7 @@ void merge_flags(const CommonOptions& common, config::PipelineConfig& config) {
     config.load.device_mark = {};
   }
   if (common.dtype) config.load.dtype = *common.dtype;
+  if (common.io) config.load.io = *common.io;
   if (common.threads) config.load.threads = *common.threads;
 }
 
@@ -81,6 +83,10 @@ Status check_flags(const CommonOptions& common) {
   if (common.dtype) {
     auto dtype = config::parse_load_dtype(*common.dtype);
     if (!dtype) return named(std::move(dtype).error(), "--dtype");
+  }
+  if (common.io) {
+    auto io = config::parse_load_io(*common.io);
+    if (!io) return named(std::move(io).error(), "--io");
   }
   if (common.device) {
     auto target = plan::parse_target(*common.device);

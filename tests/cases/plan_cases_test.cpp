@@ -35,6 +35,7 @@ LoadOptions options_of(const Node* given) {
     if (key == "ring") out.ring_nbytes = number();
     if (key == "piece") out.piece_nbytes = number();
     if (key == "threads") out.threads = static_cast<unsigned>(number());
+    if (key == "map_files") out.map_files = value.boolean();
     if (key == "repack") out.repack = value.boolean();
     if (key == "apart") out.apart = value.boolean();
     if (key == "as_stored") out.as_stored = value.boolean();

@@ -145,10 +145,11 @@ if has load; then
   big=/dev/shm/loadstone-big
   measure() {
     for attempt in 1 2 3; do
-      "$loadstone" load "$big" --device cuda:0 ${1:+--quantization "$1"} \
+      "$loadstone" load "$big" --device cuda:0 ${1:+--quantization "$1"} ${2:+--io "$2"} \
         --report "$work/load-$attempt.json" >"$work/log" 2>&1 || { failed=3; tail -5 "$work/log"; }
     done
-    say "load, $layout, ${1:-plain}" "$(python3 tests/gpu/load_line.py "$work"/load-?.json 2>&1 | tail -1)"
+    say "load, $layout, ${1:-plain}${2:+, io $2}" \
+      "$(python3 tests/gpu/load_line.py "$work"/load-?.json 2>&1 | tail -2)"
   }
   for layout in one forty dtype blocks; do
     python3 tests/gpu/big_model.py $model "$big" "${BLOCKS:-30}" $layout || failed=3
@@ -156,6 +157,8 @@ if has load; then
     measure ""
     measure fp8
   done
+  measure "" map
+  measure fp8 map
   for method in int8 mxfp8 mxfp4 '{"method": "fp8", "weight_granularity": "tensor"}' \
     '{"method": "fp8", "weight_block_size": [128, 128]}'; do
     measure "$method"

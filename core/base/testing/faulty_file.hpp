@@ -66,6 +66,8 @@ class FaultyFile final : public File {
   }
 
   Result<std::string> resolved() const override { return inner_->resolved(); }
+  /// Faults of reads don't reach it.
+  Result<std::optional<Mapping>> map() const override { return inner_->map(); }
   void will_need(uint64_t offset, uint64_t nbytes) const override {
     inner_->will_need(offset, nbytes);
   }

@@ -39,7 +39,7 @@ struct Event {
 
 constexpr int kFine = 0, kInvalid = 1, kOutOfMemory = 2;
 constexpr size_t kMemory = size_t{8} << 30;
-constexpr int kMajorAttribute = 75;
+constexpr int kMajorAttribute = 75, kReadOnlyRegisterAttribute = 113;
 
 void* fresh(size_t nbytes) {
   void* at = std::aligned_alloc(4096, (nbytes + 4095) / 4096 * 4096);
@@ -82,7 +82,8 @@ int cuDeviceGetCount(int* count) { return *count = 1, kFine; }
 int cuDeviceGet(int* device, int index) { return *device = index, kFine; }
 int cuDeviceGetName(char* name, int, int) { return std::strcpy(name, "stand-in"), kFine; }
 int cuDeviceGetAttribute(int* value, int which, int) {
-  return *value = which == kMajorAttribute ? 9 : 0, kFine;
+  *value = which == kMajorAttribute ? 9 : which == kReadOnlyRegisterAttribute ? 1 : 0;
+  return kFine;
 }
 int cuDeviceTotalMem_v2(size_t* nbytes, int) { return *nbytes = kMemory, kFine; }
 int cuDevicePrimaryCtxRetain(void** context, int) {
