@@ -135,8 +135,8 @@ void read_entries(const MethodSchema& schema, const Node& map, MethodChoice& cho
     if (older && field && says_something(map.find(kList))) continue;  // the newer name wins
     const bool renamed = key == kList && !find_field(schema, kOlderList);
     if (renamed && !says_something(&value) && map.find(kOlderList)) continue;
-    if (!field && is_method_key(key)) continue;
-    if (!field && key == "on_unsupported") {
+    if (is_method_key(key)) continue;
+    if (key == "on_unsupported") {
       choice.on_unsupported = read_on_unsupported(value, problems);
       continue;
     }

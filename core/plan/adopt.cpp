@@ -33,7 +33,7 @@ void take_stored(const plugin::LayerAnswer& answer, LayerPlan& out) {
     stored.dtype = static_cast<DType>(from.dtype);
     stored.shape.assign(from.shape, from.shape + from.rank);
     stored.align = std::max<uint64_t>(from.align, kMinAlign);
-    stored.nbytes = tensor_nbytes(stored.dtype, stored.shape).value_or(0);  // checked in ask_plan
+    stored.nbytes = *tensor_nbytes(stored.dtype, stored.shape);  // checked in ask_plan
     out.stored.push_back(std::move(stored));
   }
   for (size_t i = 0; i < answer.repacks.size(); ++i) {

@@ -58,7 +58,7 @@ bool goes_by_rows(std::string_view suffix) {
 Result<uint64_t> half_of(const formats::TensorEntry& tensor, const std::string& suffix,
                          const graph::Part& part) {
   const auto count = checked_numel({tensor.shape.data(), tensor.shape.size()});
-  if (count && *count == 1) return 0;  // of the whole weight
+  if (count == 1) return 0;  // of the whole weight
   const uint64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
   const bool fits = goes_by_rows(suffix) && rows % 2 == 0 && rows != 0 &&
                     part.out_count % rows == 0 && part.out_count == part.file_total;
@@ -84,7 +84,7 @@ Result<std::shared_ptr<const formats::Checkpoint>> in_family_order(
       if (part.transform != "swap_halves") continue;
       const formats::TensorEntry& tensor = component.tensors[one.tensor];
       LS_TRY(const uint64_t half, half_of(tensor, one.suffix, part));
-      if (half != 0) ranges[tensor.file][tensor.offset] = {tensor.offset, half};
+      ranges[tensor.file][tensor.offset] = {tensor.offset, half};
     }
   }
   if (ranges.empty()) return checkpoint;

@@ -199,7 +199,7 @@ unsigned most_workers(const LoadOptions& options, const Flow& flow) {
 void set_pinned(const Plan& plan, uint64_t sources, Flow& flow) {
   if (flow.gpus == 0) return;
   uint64_t ring = flow.slots * flow.slot_nbytes;
-  uint64_t left = plan.options.ring_nbytes > ring ? plan.options.ring_nbytes - ring : 0;
+  uint64_t left = plan.options.ring_nbytes - std::min(plan.options.ring_nbytes, ring);
   uint64_t buffers = 2 * flow.workers * flow.gpus;
   uint64_t each = std::min(left, sources) / buffers / kPageNbytes * kPageNbytes;
   flow.pinned_nbytes = std::clamp(each, kPageNbytes, kPinnedNbytes);
@@ -207,7 +207,7 @@ void set_pinned(const Plan& plan, uint64_t sources, Flow& flow) {
 
 /// Room for the largest piece of a layer that a GPU makes, and for its scratch.
 void set_stage(const Plan& plan, std::span<const uint32_t> order, Flow& flow) {
-  uint64_t piece = 0, scratch = 0;
+  uint64_t piece{}, scratch{};
   bool any = false;
   for (uint32_t index : order) {
     const LayerPlan& layer = plan.layers[index];
@@ -238,7 +238,7 @@ void set_ring(const Plan& plan, std::span<const uint32_t> order, uint64_t source
 
 /// Layers into units, and what may be in flight of them.
 void set_units(const Plan& plan, std::span<const uint32_t> order, Flow& flow) {
-  uint64_t sum = 0, largest = 0, largest_feed = 0, unit_source = 0, on_gpu = 0, largest_on_gpu = 0;
+  uint64_t sum{}, largest{}, largest_feed{}, unit_source{}, on_gpu{}, largest_on_gpu{};
   for (uint32_t i = 0; i < order.size(); ++i) {
     const LayerPlan& layer = plan.layers[order[i]];
     LayerCost cost = cost_of(plan, layer, flow);
@@ -247,7 +247,7 @@ void set_units(const Plan& plan, std::span<const uint32_t> order, Flow& flow) {
                  unit_source + source <= kUnitSourceNbytes &&
                  flow.units.back().held_nbytes + cost.held_nbytes <= kUnitHeldNbytes;
     if (!joins) {
-      flow.units.push_back({i, 0, 0, 0, 0});
+      flow.units.emplace_back().begin = i;
       unit_source = 0;
     }
     Unit& unit = flow.units.back();
@@ -313,7 +313,7 @@ void schedule(Plan& plan) {
   std::vector<std::pair<Place, uint32_t>> order;
   for (uint32_t i = 0; i < plan.layers.size(); ++i) {
     LayerPlan& layer = plan.layers[i];
-    if (layer.shared_with >= 0 || layer.decision == Decision::split) continue;
+    if (layer.shared_with >= 0) continue;
     if (layer.stored.empty() && layer.sources.empty()) continue;
     // Just read pages come back from the page cache; holding pays only while it is cheap.
     layer.reread = layer.passes == 2 && !made_on_gpu(plan, layer) &&

@@ -88,13 +88,9 @@ class Keeping {
   }
 
   std::optional<std::vector<Block>> joinable(const std::vector<uint32_t>& members) const {
-    if (members.size() == 1) {
-      if (layer_.parts.size() == 1 && layer_.groups == 1) return std::vector{block_of(members[0])};
-      return std::vector{Block{members[0], 0, leading(members[0])}};
-    }
     if (members.size() != layer_.parts.size()) return std::nullopt;
-    const formats::TensorEntry& first = entry(members[0]);
-    if (first.shape.empty() || is_ggml(first.dtype)) return std::nullopt;
+    const formats::TensorEntry& first = entry(members.front());
+    if (first.shape.empty() || (members.size() > 1 && is_ggml(first.dtype))) return std::nullopt;
     std::vector<Block> blocks;
     for (uint32_t member : members) {
       const formats::TensorEntry& other = entry(member);
@@ -104,18 +100,18 @@ class Keeping {
       }
       blocks.push_back(block_of(member));
     }
-    if (layer_.groups > 1 && !equal_groups(blocks)) return std::nullopt;
+    if (!equal_groups(blocks)) return std::nullopt;
     return blocks;
   }
 
   bool equal_groups(const std::vector<Block>& blocks) const {
-    std::vector<uint64_t> rows(layer_.groups, 0);
+    std::vector<uint64_t> rows(layer_.groups);
     for (const Block& block : blocks) {
       uint32_t group = layer_.parts[layer_.tensors[block.tensor].part].group;
       if (group >= rows.size()) return false;
       rows[group] += block.count;
     }
-    return std::all_of(rows.begin(), rows.end(), [&](uint64_t n) { return n == rows[0]; });
+    return std::all_of(rows.begin(), rows.end(), [&](uint64_t n) { return n == rows.front(); });
   }
 
   Status add(std::string name, const std::vector<Block>& blocks) {
@@ -134,7 +130,7 @@ class Keeping {
       stored.shape[0] = rows / layer_.groups;
       stored.shape.insert(stored.shape.begin(), layer_.groups);
     }
-    stored.nbytes = tensor_nbytes(stored.dtype, stored.shape).value_or(0);  // of whole rows
+    stored.nbytes = *tensor_nbytes(stored.dtype, stored.shape);  // of whole rows
     auto index = static_cast<uint32_t>(out_.stored.size());
     uint64_t at = 0;
     for (const Block& block : blocks) at += add_block(index, stored, block, at);

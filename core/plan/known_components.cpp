@@ -1,23 +1,18 @@
 #include "plan/known_components.hpp"
 
+#include <algorithm>
+#include <array>
+
 #include "graph/adapter.hpp"
 
 namespace loadstone::plan {
 namespace {
 
 /// How far a method without a component gets; a stage refuses it only in its own family.
-int rank(graph::Reach reach) {
-  switch (reach) {
-    case graph::Reach::flat:
-      return 3;
-    case graph::Reach::declared:
-      return 2;
-    case graph::Reach::map:
-      return 1;
-    case graph::Reach::stage:
-      return 0;
-  }
-  return 0;
+bool farther(graph::Reach a, graph::Reach b) {
+  using graph::Reach;
+  static constexpr std::array kOrder = {Reach::stage, Reach::map, Reach::declared, Reach::flat};
+  return std::find(kOrder.begin(), kOrder.end(), a) > std::find(kOrder.begin(), kOrder.end(), b);
 }
 
 }  // namespace
@@ -31,11 +26,11 @@ Result<KnownComponents> KnownComponents::read(const std::string& adapters_dir) {
       if (component.name == "*") continue;  // the generic family has whatever a checkpoint has
       const auto [at, fresh] = out.components_.emplace(component.name, KnownComponent{});
       KnownComponent& known = at->second;
-      if (fresh || rank(component.reach) > rank(known.reach)) known.reach = component.reach;
+      if (fresh || farther(component.reach, known.reach)) known.reach = component.reach;
       if (component.reach == graph::Reach::flat) ++flat[component.name];
     }
   }
-  int most = 0;
+  int most{};
   for (const auto& [name, count] : flat) {
     if (count > most) out.usual_ = name;
     most = std::max(most, count);

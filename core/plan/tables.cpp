@@ -13,11 +13,11 @@ namespace {
 
 using Row = std::vector<std::string>;
 
-/// Columns padded to their widest cell; the last one is left ragged.
+/// Columns padded to their widest cell; lines end with their last letter.
 std::string table(const std::vector<Row>& rows, size_t right_from, size_t right_to) {
   std::vector<size_t> widths;
   for (const Row& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()), 0);
+    widths.resize(std::max(widths.size(), row.size()));
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
   }
   std::string out;
@@ -26,7 +26,7 @@ std::string table(const std::vector<Row>& rows, size_t right_from, size_t right_
     for (size_t i = 0; i < row.size(); ++i) {
       bool right = i >= right_from && i < right_to;
       line += fmt::format(fmt::runtime(right ? "{:>{}}" : "{:<{}}"), row[i], widths[i]);
-      if (i + 1 < row.size()) line += "  ";
+      line += "  ";
     }
     line.erase(line.find_last_not_of(' ') + 1);
     out += line + "\n";
@@ -125,25 +125,23 @@ std::string summary_text(const Plan& plan) {
         "quantized\n";
   }
   std::vector<Row> rows{{"component", "method", "layers", "before", "after"}};
+  struct Sum {
+    uint64_t layers = 0, before = 0, after = 0;
+  };
+  std::map<std::pair<uint32_t, std::string>, Sum> sums;  // by component and method
   uint64_t before = 0, after = 0;
-  for (uint32_t c = 0; c < plan.graph.components.size(); ++c) {
-    struct Sum {
-      uint64_t layers = 0, before = 0, after = 0;
-    };
-    std::map<std::string, Sum> sums;
-    for (const LayerPlan& layer : plan.layers) {
-      if (plan.layer_of(layer).component != c || layer.decision == Decision::split) continue;
-      Sum& sum = sums[method_or_decision(layer)];
-      sum.layers += 1;
-      sum.before += layer.nbytes_before;
-      sum.after += layer.nbytes_after;
-      before += layer.nbytes_before;
-      after += layer.nbytes_after;
-    }
-    for (const auto& [method, sum] : sums) {
-      rows.push_back({plan.graph.components[c].name, method, std::to_string(sum.layers),
-                      human_nbytes(sum.before), human_nbytes(sum.after)});
-    }
+  for (const LayerPlan& layer : plan.layers) {
+    if (layer.decision == Decision::split) continue;
+    Sum& sum = sums[{plan.layer_of(layer).component, method_or_decision(layer)}];
+    sum.layers += 1;
+    sum.before += layer.nbytes_before;
+    sum.after += layer.nbytes_after;
+    before += layer.nbytes_before;
+    after += layer.nbytes_after;
+  }
+  for (const auto& [key, sum] : sums) {
+    rows.push_back({plan.graph.components[key.first].name, key.second, std::to_string(sum.layers),
+                    human_nbytes(sum.before), human_nbytes(sum.after)});
   }
   rows.push_back({"sum", "", "", human_nbytes(before), human_nbytes(after)});
   out += table(rows, 2, 5);

@@ -115,6 +115,10 @@ graph::Layer layer_of(const Node& node, const std::vector<graph::GraphComponent>
   layer.kind = kind_of(text(given, "kind", "linear"));
   layer.role = text(given, "role", "");
   layer.groups = static_cast<uint32_t>(number(given, "groups", 1));
+  const std::vector<graph::Scope>& scopes = components[layer.component].scopes;
+  for (size_t i = 0; i < scopes.size(); ++i) {
+    if (layer.path.starts_with(scopes[i].prefix)) layer.scope = static_cast<int32_t>(i);
+  }
   const auto& stored = checkpoint.components[components[layer.component].checkpoint_component];
   if (const Node* parts = given.find("parts")) {
     for (const Node& part : parts->items()) add_part(part, stored, layer);
@@ -141,6 +145,15 @@ graph::GraphComponent component_of(const std::string& name, uint32_t index, cons
     for (const Node& alias : aliases->items()) out.aliases.push_back(alias.raw());
   }
   if (text(*given, "reach", "flat") == "map") out.reach = graph::Reach::map;
+  const Node none = Node::of_map({});
+  for (const auto& [scope, prefix] :
+       (given->find("scopes") ? *given->find("scopes") : none).entries()) {
+    out.scopes.push_back({scope, prefix.raw()});
+  }
+  for (const auto& [from, to] :
+       (given->find("renames") ? *given->find("renames") : none).entries()) {
+    out.prefix_aliases.emplace_back(from, to.raw());
+  }
   return out;
 }
 

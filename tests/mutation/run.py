@@ -199,7 +199,8 @@ def reviewed():
 
 
 def key_of(one):
-    return one['file'], one['line'], one['operator'], one['text']
+    """The same though lines move."""
+    return one['file'], one['operator'], one['text']
 
 
 def main():
@@ -209,7 +210,7 @@ def main():
     parser.add_argument('--only', help='sources whose name contains this')
     parser.add_argument('--sample', type=int, help='only so many mutants, drawn at random')
     parser.add_argument('--seed', type=int, default=1, help='of the sample')
-    parser.add_argument('--survivors', metavar='FILE.json', help='only survivors of that report')
+    parser.add_argument('--survivors', metavar='FILE.json', help='only mutants of the same text as survivors of that report')
     parser.add_argument('--named', action='store_true', help='only mutants named in survivors.txt')
     parser.add_argument('--jobs', type=int, default=2, help='processes at once')
     parser.add_argument('--goal', type=float, default=0.9, help='share to kill')
@@ -238,8 +239,8 @@ def main():
             again = {key_of(one) for one in json.load(file)['survivors']}
         chosen = [n for n in chosen if key_of(vars(mutants[n])) in again]
     if given.named:
-        chosen = [n for n in chosen
-                  if (mutants[n].file, mutants[n].operator, mutants[n].text) in reviewed()]
+        named = reviewed()
+        chosen = [n for n in chosen if key_of(vars(mutants[n])) in named]
     if given.sample:
         chosen = sorted(random.Random(given.seed).sample(chosen, min(given.sample, len(chosen))))
     print(f'{len(mutants)} mutants, {len(dropped)} do not compile, {len(chosen)} chosen; the cases '
@@ -264,7 +265,7 @@ def main():
             row[0] += 1
             row[1] += number in killed
         if number not in killed:
-            reason = known.get((mutant.file, mutant.operator, mutant.text), '')
+            reason = known.get(key_of(vars(mutant)), '')
             survivors.append({'file': mutant.file, 'line': mutant.line,
                               'operator': mutant.operator, 'text': mutant.text,
                               'met': number in met, 'number': number, 'reason': reason})
