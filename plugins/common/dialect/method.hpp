@@ -85,41 +85,21 @@ class Session {
   std::optional<scaled::Session> scaled_;
 };
 
-class Bound {
+template <typename Mx, typename Scaled>
+class BoundBy {
  public:
-  Bound(Reader reader, const sdk::Binding& binding) : reader_(std::move(reader)) {
-    if (const auto* own = as_mx(reader_)) {
-      mx_.emplace(*own, binding);
-    } else {
-      scaled_.emplace(form_of(reader_, binding.layer), binding);
-    }
-  }
-  uint32_t variant(const ls_step& step) const { return mx_ ? mx_->variant(step) : 0; }
-  void sizes(uint32_t variant, uint64_t m, ls_sizes& out) const {
-    mx_ ? mx_->sizes(variant, m, out) : scaled_->sizes(m, out);
-  }
-  void prepare(const ls_apply& call) const { mx_ ? mx_->prepare(call) : scaled_->prepare(call); }
-  void apply(const ls_apply& call) const { mx_ ? mx_->apply(call) : scaled_->apply(call); }
-
- private:
-  Reader reader_;
-  std::optional<mx::Bound> mx_;
-  std::optional<scaled::Bound> scaled_;
-};
-
-#if defined(LOADSTONE_CUDA)
-class DeviceBound {
- public:
-  DeviceBound(Reader reader, const sdk::Binding& binding) : reader_(std::move(reader)) {
+  BoundBy(Reader reader, const sdk::Binding& binding) : reader_(std::move(reader)) {
     if (const auto* own = as_mx(reader_)) {
       mx_.emplace(*own, binding);
       return;
     }
     scaled::Form form = form_of(reader_, binding.layer);
+#if defined(LOADSTONE_CUDA)
     NoForm instead;
-    if (!scaled::fit_device(binding.target, form, instead)) {
+    if (binding.target.cuda() && !scaled::fit_device(binding.target, form, instead)) {
       sdk::fail(LS_UNSUPPORTED, instead.reason);
     }
+#endif
     scaled_.emplace(std::move(form), binding);
   }
   uint32_t variant(const ls_step& step) const { return mx_ ? mx_->variant(step) : 0; }
@@ -131,11 +111,13 @@ class DeviceBound {
 
  private:
   Reader reader_;
-  std::optional<mx::DeviceBound> mx_;
-  std::optional<scaled::DeviceBound> scaled_;
+  std::optional<Mx> mx_;
+  std::optional<Scaled> scaled_;
 };
 
-using AnyBound = cuda::EitherBound<Bound, DeviceBound>;
+using Bound = BoundBy<mx::Bound, scaled::Bound>;
+#if defined(LOADSTONE_CUDA)
+using AnyBound = cuda::EitherBound<Bound, BoundBy<mx::DeviceBound, scaled::DeviceBound>>;
 #else
 using AnyBound = Bound;
 #endif

@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "common/scaled/device.hpp"
-#include "common/scaled/session.hpp"
+#include "common/scaled/views.hpp"
 
 namespace loadstone::common::scaled {
 namespace {

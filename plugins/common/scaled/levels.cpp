@@ -5,7 +5,7 @@
 #include "common/numerics/floats.hpp"
 #include "common/numerics/fp8.hpp"
 #include "common/numerics/int8.hpp"
-#include "common/scaled/session.hpp"
+#include "common/scaled/views.hpp"
 
 namespace loadstone::common::scaled {
 namespace {
