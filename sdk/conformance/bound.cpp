@@ -27,6 +27,54 @@ Guarded rows_of_x(const Call& call, uint64_t columns, uint64_t stride) {
   return out;
 }
 
+Result<uint32_t> variant_of(const plugin::Method& method, const ls_bound* bound, Arena& arena,
+                            const std::string& title) {
+  uint32_t variant = 0;
+  if (method.table().variant == nullptr) return variant;
+  ls_step step{};
+  step.struct_size = sizeof step;
+  step.index = 1;
+  step.count = 4;
+  const ls_step* now = arena.put(step);
+  const int32_t status = call_plugin([&] { return method.table().variant(bound, now, &variant); });
+  LS_CHECK(check_call(status, method, "variant", title));
+  return variant;
+}
+
+/// Lives in `arena`.
+Result<const ls_sizes*> sizes_of(const plugin::Method& method, const ls_bound* bound,
+                                 uint32_t variant, uint64_t m, Arena& arena,
+                                 const std::string& title) {
+  ls_sizes empty{};
+  empty.struct_size = sizeof empty;
+  ls_sizes* need = arena.put(empty);
+  std::memset(reinterpret_cast<std::byte*>(need) + sizeof(uint32_t), 0,
+              std::min<size_t>(need->struct_size, sizeof empty) - sizeof(uint32_t));
+  const int32_t status = call_plugin([&] { return method.table().sizes(bound, variant, m, need); });
+  LS_CHECK(check_call(status, method, "sizes", title));
+  if (need->workspace_nbytes > (1ull << 32) || need->activation_nbytes > (1ull << 32) ||
+      need->key_nbytes > sizeof need->key) {
+    return Error{Code::internal, "sizes are out of range", title, "", ""};
+  }
+  return need;
+}
+
+/// y as float32, m × width; nothing was written between its rows.
+Result<std::vector<float>> values_of_y(const Call& call, const Guarded& y, uint64_t width) {
+  const uint64_t item = sdk::float_nbytes(call.y_dtype), stride = width + call.y_pad;
+  std::vector<float> out(call.m * width);
+  for (uint64_t i = 0; i < call.m; ++i) {
+    sdk::widen(call.y_dtype, y.data() + i * stride * item, width, out.data() + i * width);
+    const std::byte* pad = y.data() + (i * stride + width) * item;
+    for (uint64_t b = 0; b < call.y_pad * item; ++b) {
+      if (pad[b] == std::byte{0xCC}) continue;
+      return Error{Code::internal, "guard bytes overwritten", "y", "found a write between rows",
+                   ""};
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 Bound::Bound(const plugin::Method& method, const CaseView& view) : method_(&method), view_(&view) {}
@@ -71,27 +119,8 @@ Result<std::vector<float>> Bound::apply(const Call& call, const StructSizes* siz
   const LayerCase& layer = view_->source();
   const ls_method& table = method_->table();
   Arena arena(sizes);
-  ls_step step{};
-  step.struct_size = sizeof step;
-  step.index = 1;
-  step.count = 4;
-  uint32_t variant = 0;
-  if (table.variant != nullptr) {
-    const ls_step* now = arena.put(step);
-    const int32_t status = call_plugin([&] { return table.variant(handle_, now, &variant); });
-    LS_CHECK(check_call(status, *method_, "variant", layer.title));
-  }
-  ls_sizes empty{};
-  empty.struct_size = sizeof empty;
-  ls_sizes* need = arena.put(empty);
-  std::memset(reinterpret_cast<std::byte*>(need) + sizeof(uint32_t), 0,
-              std::min<size_t>(need->struct_size, sizeof empty) - sizeof(uint32_t));
-  const int32_t sized = call_plugin([&] { return table.sizes(handle_, variant, call.m, need); });
-  LS_CHECK(check_call(sized, *method_, "sizes", layer.title));
-  if (need->workspace_nbytes > (1ull << 32) || need->activation_nbytes > (1ull << 32) ||
-      need->key_nbytes > sizeof need->key) {
-    return Error{Code::internal, "sizes are out of range", layer.title, "", ""};
-  }
+  LS_TRY(const uint32_t variant, variant_of(*method_, handle_, arena, layer.title));
+  LS_TRY(const ls_sizes* need, sizes_of(*method_, handle_, variant, call.m, arena, layer.title));
   const bool gathers = layer.kind == LS_KIND_GATHER;
   const uint64_t columns = gathers ? 1 : layer.in;
   const uint64_t width = gathers ? layer.in : layer.out;
@@ -133,18 +162,7 @@ Result<std::vector<float>> Bound::apply(const Call& call, const StructSizes* siz
   if (!std::equal(before.begin(), before.end(), x.data())) {
     return Error{Code::internal, "x overwritten", layer.title, "found other bytes", ""};
   }
-  std::vector<float> result(call.m * width);
-  for (uint64_t i = 0; i < call.m; ++i) {
-    sdk::widen(call.y_dtype, y.data() + i * y_stride * y_item, width, result.data() + i * width);
-    const std::byte* pad = y.data() + (i * y_stride + width) * y_item;
-    for (uint64_t b = 0; b < call.y_pad * y_item; ++b) {
-      if (pad[b] != std::byte{0xCC}) {
-        return Error{Code::internal, "guard bytes overwritten", "y", "found a write between rows",
-                     ""};
-      }
-    }
-  }
-  return result;
+  return values_of_y(call, y, width);
 }
 
 }  // namespace loadstone::conformance
