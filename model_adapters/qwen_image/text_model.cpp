@@ -8,6 +8,7 @@
 
 #include "base/text.hpp"
 #include "common/heads.hpp"
+#include "common/layer_shape.hpp"
 #include "common/rows.hpp"
 #include "runtime/attention.hpp"
 #include "runtime/device_memory.hpp"
@@ -68,18 +69,6 @@ Result<Sizes> read_sizes(const Node& config) {
   return out;
 }
 
-Status check_width(const Linear& layer, int64_t in, int64_t out, const std::string& path) {
-  if (layer.in() == in && layer.out() == out) return {};
-  return Error{Code::invalid_checkpoint,
-               "layer has another shape",
-               escaped(path),
-               "found " + std::to_string(layer.out()) + "x" + std::to_string(layer.in()) +
-                   ", expected " + std::to_string(out) + "x" + std::to_string(in) +
-                   " as config.json says",
-               "",
-               {}};
-}
-
 Result<Layer> open_layer(runtime::Weights& weights, const std::string& path, const Sizes& sizes) {
   const std::string attention = path + ".self_attn.", mlp = path + ".mlp.";
   Layer out;
@@ -92,10 +81,10 @@ Result<Layer> open_layer(runtime::Weights& weights, const std::string& path, con
   LS_TRY(out.gate_up, weights.fused(mlp + "gate_up_proj", gate_up));
   LS_TRY(out.down, weights.linear(mlp + "down_proj"));
   const int64_t inner = out.down->in();
-  LS_CHECK(check_width(*out.qkv, sizes.width, sizes.heads.width(), qkv[0]));
-  LS_CHECK(check_width(*out.o, sizes.heads.q * sizes.heads.dim, sizes.width, attention + "o_proj"));
-  LS_CHECK(check_width(*out.gate_up, sizes.width, 2 * inner, gate_up[0]));
-  LS_CHECK(check_width(*out.down, inner, sizes.width, mlp + "down_proj"));
+  LS_CHECK(check_shape(*out.qkv, sizes.width, sizes.heads.width(), qkv[0]));
+  LS_CHECK(check_shape(*out.o, sizes.heads.q * sizes.heads.dim, sizes.width, attention + "o_proj"));
+  LS_CHECK(check_shape(*out.gate_up, sizes.width, 2 * inner, gate_up[0]));
+  LS_CHECK(check_shape(*out.down, inner, sizes.width, mlp + "down_proj"));
   return out;
 }
 

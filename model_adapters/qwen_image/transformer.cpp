@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "base/text.hpp"
+#include "common/layer_shape.hpp"
 #include "common/rows.hpp"
 #include "common/timestep.hpp"
 #include "qwen_image/passes.hpp"
@@ -135,18 +136,6 @@ Result<Sizes> read_sizes(const Node& config) {
                  {}};
   }
   return out;
-}
-
-Status check_shape(const Linear& layer, int64_t in, int64_t out, const std::string& path) {
-  if (layer.in() == in && layer.out() == out) return {};
-  return Error{Code::invalid_checkpoint,
-               "layer has another shape",
-               escaped(path),
-               "found " + std::to_string(layer.out()) + "x" + std::to_string(layer.in()) +
-                   ", expected " + std::to_string(out) + "x" + std::to_string(in) +
-                   " as config.json says",
-               "",
-               {}};
 }
 
 Result<LinearPtr> open_linear(runtime::Weights& weights, const std::string& path, int64_t in,
