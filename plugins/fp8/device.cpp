@@ -60,8 +60,10 @@ cuda::RowRule rule_of(const Form& form) {
 }
 
 /// What runs, with no tensors yet.
-const char* unit_of(const Form& form) {
-  return cuda::CodedLayer(matrix_of(form, nullptr, nullptr), group_of(form)).unit();
+const char* unit_of(const Form& form, uint32_t sm) {
+  const cuda::CodedMatrix matrix = matrix_of(form, nullptr, nullptr);
+  if (!form.weight_only.empty()) return "cublaslt";
+  return cuda::CodedLayer(matrix, group_of(form)).unit(sm);
 }
 
 Form device_form(const Config& config, const sdk::Binding& binding) {
@@ -92,13 +94,13 @@ bool fit_device(const sdk::Target& target, Form& form, common::NoForm& instead) 
   return true;
 }
 
-std::string device_kernel_name(const Form& form) {
-  return kernel_name(form) + "_" + (form.weight_only.empty() ? unit_of(form) : "cublaslt");
+std::string device_kernel_name(const Form& form, uint32_t sm) {
+  return kernel_name(form) + "_" + unit_of(form, sm);
 }
 
 std::string device_reason(const Form& form) {
   if (!form.weight_only.empty()) return form.weight_only;
-  const bool simt = std::string_view(unit_of(form)) == "simt";
+  const bool simt = std::string_view(unit_of(form, 0)) == "simt";
   return simt ? cuda::simt_reason(form.n, form.k) : "";
 }
 

@@ -1,5 +1,6 @@
-// fp8 layers on a GPU: activations quantized there as the CPU does, products by cublasLt without
-// fast accumulation (numeric-definitions, section 12), or on plain units where a shape doesn't fit.
+// fp8 layers on a GPU: activations quantized there as the CPU does, products on tensor cores
+// without fast accumulation (numeric-definitions, section 12), or on plain units where a shape
+// doesn't fit.
 #pragma once
 
 #include <vector>
@@ -14,8 +15,9 @@ namespace loadstone::fp8 {
 /// for what no kernel does.
 bool fit_device(const sdk::Target& target, Form& form, common::NoForm& instead);
 
-/// "fp8_channel_token_cublaslt", "fp8_tensor_token_simt", "fp8_channel_weight_only_cublaslt".
-std::string device_kernel_name(const Form& form);
+/// "fp8_channel_token_fp8_tiles" (sm 90), "…_cublaslt", "…_simt",
+/// "fp8_channel_weight_only_cublaslt".
+std::string device_kernel_name(const Form& form, uint32_t sm);
 /// What a plan says beside the kernel's name; "" if there is nothing to say.
 std::string device_reason(const Form& form);
 

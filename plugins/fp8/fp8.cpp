@@ -106,7 +106,7 @@ struct Fp8 {
     }
 #if defined(LOADSTONE_CUDA)
     if (target.cuda() && !form->decodes) {
-      ls_work& work = out.quantize(device_kernel_name(*form));
+      ls_work& work = out.quantize(device_kernel_name(*form, target.sm));
       if (!form->serialized()) work.produce_on = LS_PLACE_ANY;
       out.reason(device_reason(*form));
     }

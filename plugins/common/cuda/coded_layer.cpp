@@ -40,7 +40,9 @@ bool CodedLayer::on_tensor_cores() const {
 
 const char* CodedLayer::unit(uint32_t sm) const {
   if (!on_tensor_cores()) return "simt";
-  return sm == 90 && w_.kind == CodeKind::int8 ? "int8_tiles" : "cublaslt";
+  if (sm != 90 || group_ != 0) return "cublaslt";
+  if (w_.kind == CodeKind::int8) return "int8_tiles";
+  return w_.kind == CodeKind::e4m3 ? "fp8_tiles" : "cublaslt";
 }
 
 uint64_t CodedLayer::workspace_nbytes(uint64_t m) const {

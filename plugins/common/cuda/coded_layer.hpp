@@ -20,8 +20,8 @@ class CodedLayer {
   /// `group`: columns that share scales of x and W (W's blocks are group × group), or 0.
   CodedLayer(const CodedMatrix& w, uint64_t group);
 
-  /// "cublaslt" or "simt"; "int8_tiles" of int8 on sm 90, whose few rows are cublasLt's. fp8
-  /// products need sm 89.
+  /// "cublaslt" or "simt"; "int8_tiles" and "fp8_tiles" on sm 90, whose few rows are
+  /// cublasLt's. fp8 products need sm 89.
   const char* unit(uint32_t sm = 0) const;
   uint64_t groups() const { return group_ == 0 ? 1 : (w_.k + group_ - 1) / group_; }
   uint64_t workspace_nbytes(uint64_t m) const;

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "common/cuda/code_tiles.hpp"
 #include "common/cuda/finish.hpp"
-#include "common/cuda/int8_tiles.hpp"
 #include "common/numerics/floats.hpp"
 
 namespace loadstone::common::cuda {
@@ -58,10 +58,12 @@ bool in_one_pass(const Operands& a, const ls_apply& call, void* y, const void* b
   return true;
 }
 
-/// y of int8 codes with scales and bias in the epilogue, where the GPU has that kernel.
+/// y of 8-bit codes with scales and bias in the epilogue, where the GPU has that kernel.
 bool in_tiles(const Operands& a, const ls_apply& call, void* y, const void* bias) {
-  if (a.x_dtype != LS_DTYPE_I8 || a.x_ld != a.k) return false;
-  Int8Tiles tiles{};
+  if (a.x_dtype != a.w_dtype || a.x_ld != a.k || a.scaling != Scaling::rows) return false;
+  if (a.x_dtype != LS_DTYPE_I8 && a.x_dtype != LS_DTYPE_F8_E4M3) return false;
+  CodeTiles tiles{};
+  tiles.dtype = a.x_dtype;
   tiles.x = a.x;
   tiles.w = a.w;
   tiles.x_scale = a.x_scale;
@@ -76,8 +78,8 @@ bool in_tiles(const Operands& a, const ls_apply& call, void* y, const void* bias
   tiles.y_stride = call.y_stride;
   tiles.y = y;
   tiles.stream = stream_of(call);
-  if (!int8_tiles_fit(tiles)) return false;
-  check(int8_tiles(tiles), "product of int8 tiles");
+  if (!code_tiles_fit(tiles)) return false;
+  check(code_tiles(tiles), "product of tiles");
   return true;
 }
 

@@ -1,6 +1,6 @@
 // One product on the device by cublasLt: outputs in one pass where it takes scales and bias, else
 // float32 or int32 sums of a few rows at a time (they stay in the L2 cache) and a finishing pass;
-// int8 on Hopper by a kernel of our own (int8_tiles.hpp).
+// int8 and e4m3 codes on Hopper by a kernel of our own (code_tiles.hpp).
 #pragma once
 
 #include <loadstone/plugin.hpp>

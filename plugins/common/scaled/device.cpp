@@ -70,7 +70,9 @@ uint64_t group_of(const Form& form) {
 }
 
 const char* unit_of(const Form& form, const sdk::Target& target) {
-  return cuda::CodedLayer(matrix_of(form, nullptr), group_of(form)).unit(target.sm);
+  const cuda::CodedMatrix matrix = matrix_of(form, nullptr);
+  if (form.weight_only()) return "cublaslt";
+  return cuda::CodedLayer(matrix, group_of(form)).unit(target.sm);
 }
 
 cuda::RowRule rule_of(Input input) {
@@ -116,7 +118,7 @@ std::string device_kernel_name(const sdk::Target& target, const Form& form,
   if (by_levels(form) && !form.weight_only()) {
     return kernel_name(form) + (levels_group(form) == 0 ? "_cublaslt_bf16" : "_mma_bf16");
   }
-  return kernel_name(form) + "_" + (form.weight_only() ? "cublaslt" : unit_of(form, target));
+  return kernel_name(form) + "_" + unit_of(form, target);
 }
 
 std::string device_reason(const sdk::Target& target, const Form& asked, const Form& form) {

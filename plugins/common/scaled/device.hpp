@@ -17,7 +17,7 @@ namespace loadstone::common::scaled {
 /// GPUs without fp8 units take fp8 weights alone: `form` becomes that.
 bool fit_device(const sdk::Target& target, Form& form, NoForm& instead);
 
-/// "int8_channel_int8_token_cublaslt", "fp8_channel_fp8_token_simt",
+/// "int8_channel_int8_token_int8_tiles" (sm 90), "…_cublaslt", "fp8_channel_fp8_token_simt",
 /// "int8_group_weight_only_lookup", "nvfp4_group_nvfp4_cublaslt_bf16",
 /// "int4_group_int8_token_mma_bf16".
 std::string device_kernel_name(const sdk::Target& target, const Form& form,

@@ -1,14 +1,15 @@
 // Rates of quantized layers at the shapes of Qwen-Image and Wan, beside the bare products of
 // cublasLt, on random data. One table; ratios within one run are what counts.
-//   kernels_bench [M] [words]      default 4096; words: 4-bit words alone
+//   kernels_bench [M] [words | layers]      default 4096; words: 4-bit words alone; layers: no
+//   words
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 
 #include "common/codecs/half.hpp"
+#include "common/cuda/code_tiles.hpp"
 #include "common/cuda/decode.hpp"
-#include "common/cuda/int8_tiles.hpp"
 #include "common/cuda/levels.hpp"
 #include "common/cuda/lt.hpp"
 #include "common/cuda/mx.hpp"
@@ -40,6 +41,9 @@ struct Shape {
   double operations() const { return 2.0 * static_cast<double>(m) * static_cast<double>(n * k); }
 };
 
+/// What a layer is timed in turn with: cublasLt's product of operands as they are.
+enum class Against { bf16, fp8 };
+
 /// What all layers of one shape share: x, bias, y, and the bare products to compare with.
 class Bench {
  public:
@@ -62,11 +66,12 @@ class Bench {
     quantize(cuda::RowRule::fp8_row);
   }
 
-  void run(bool only_words) {
+  void run(bool words, bool others) {
     std::printf("\nM %lu, N %lu, K %lu\n", s_.m, s_.n, s_.k);
     bf16_ = bare(LS_DTYPE_BF16, LS_DTYPE_BF16, cuda::Scaling::none, false);
     line("bare bf16", bf16_);
-    if (!only_words) layers();
+    if (others) layers();
+    if (!words) return;
     packs();
     levels();
   }
@@ -74,8 +79,8 @@ class Bench {
  private:
   void layers() {
     line("bare bf16 + bias", bare(LS_DTYPE_BF16, LS_DTYPE_BF16, cuda::Scaling::none, true));
-    fp8_ = bare(LS_DTYPE_F8_E4M3, LS_DTYPE_BF16, cuda::Scaling::rows, false);
-    line("bare fp8, scales a row", fp8_);
+    line("bare fp8, scales a row",
+         bare(LS_DTYPE_F8_E4M3, LS_DTYPE_BF16, cuda::Scaling::rows, false));
     line("bare fp8, scales a row + bias",
          bare(LS_DTYPE_F8_E4M3, LS_DTYPE_BF16, cuda::Scaling::rows, true));
     line("bare fp8, scales a row, f32 out",
@@ -88,20 +93,21 @@ class Bench {
          bare(LS_DTYPE_F8_E4M3, LS_DTYPE_BF16, cuda::Scaling::blocks, true));
     quantize(cuda::RowRule::int8_row);
     line("bare int8, int32 out", bare(LS_DTYPE_I8, LS_DTYPE_I32, cuda::Scaling::none, false));
-    line("int8 tiles, scales a row + bias", int8_tiles());
+    line("int8 tiles, scales a row + bias", code_tiles(LS_DTYPE_I8));
     quantize(cuda::RowRule::fp8_row);
+    line("fp8 tiles, scales a row + bias", code_tiles(LS_DTYPE_F8_E4M3));
     rates();
     const uint32_t sm = this_sm();
-    layer("fp8", Json::object(), sm, fp8_, "bare fp8");
-    layer("fp8", {{"weight_granularity", "tensor"}}, sm, fp8_, "bare fp8");
-    layer("fp8", {{"weight_granularity", "tensor"}, {"activation_granularity", "tensor"}}, sm, fp8_,
-          "bare fp8");
-    layer("fp8", {{"weight_block_size", {128, 128}}}, sm, fp8_, "bare fp8");
-    layer("fp8", Json::object(), 80, bf16_, "bare bf16");
-    layer("int8", Json::object(), sm, bf16_, "bare bf16");
-    layer("mxfp8", Json::object(), sm, bf16_, "bare bf16");
-    layer("mxfp4", Json::object(), sm, bf16_, "bare bf16");
-    layer("mxfp4", {{"num_bf16_fallback_layers", 0}}, sm, bf16_, "bare bf16", "mxfp4_dualscale");
+    layer("fp8", Json::object(), sm, Against::fp8);
+    layer("fp8", {{"weight_granularity", "tensor"}}, sm, Against::fp8);
+    layer("fp8", {{"weight_granularity", "tensor"}, {"activation_granularity", "tensor"}}, sm,
+          Against::fp8);
+    layer("fp8", {{"weight_block_size", {128, 128}}}, sm, Against::fp8);
+    layer("fp8", Json::object(), 80, Against::bf16);
+    layer("int8", Json::object(), sm, Against::bf16);
+    layer("mxfp8", Json::object(), sm, Against::bf16);
+    layer("mxfp4", Json::object(), sm, Against::bf16);
+    layer("mxfp4", {{"num_bf16_fallback_layers", 0}}, sm, Against::bf16, "mxfp4_dualscale");
   }
 
   void quantize(cuda::RowRule rule) {
@@ -114,8 +120,9 @@ class Bench {
     check(cudaDeviceSynchronize());
   }
 
-  /// Microseconds, or 0 where cublasLt has no such product.
-  double bare(uint32_t dtype, uint32_t y_dtype, cuda::Scaling scaling, bool bias) {
+  /// A product of cublasLt, or nothing where it has none.
+  std::function<void()> product(uint32_t dtype, uint32_t y_dtype, cuda::Scaling scaling,
+                                bool bias) const {
     cuda::LtShape shape;
     shape.x_dtype = shape.w_dtype = dtype;
     shape.y_dtype = y_dtype;
@@ -126,7 +133,7 @@ class Bench {
     shape.k = shape.x_ld = shape.w_ld = s_.k;
     shape.y_ld = s_.n;
     const cuda::LtProduct& lt = cuda::LtProduct::current();
-    if (!lt.can(shape)) return 0;
+    if (!lt.can(shape)) return nullptr;
     const bool codes = dtype != LS_DTYPE_BF16;
     const cuda::LtCall call{codes ? x_codes_.at() : x_.at(),
                             codes ? w_codes_.at() : w_.at(),
@@ -136,11 +143,18 @@ class Bench {
                             y_.at(),
                             lt_.at(),
                             nullptr};
-    return time_of([&] { lt.run(shape, call); });
+    return [shape, call, &lt] { lt.run(shape, call); };
   }
 
-  double int8_tiles() {
-    cuda::Int8Tiles call{};
+  /// Its microseconds, or 0.
+  double bare(uint32_t dtype, uint32_t y_dtype, cuda::Scaling scaling, bool bias) const {
+    const std::function<void()> call = product(dtype, y_dtype, scaling, bias);
+    return call ? time_of(call) : 0;
+  }
+
+  double code_tiles(uint32_t dtype) {
+    cuda::CodeTiles call{};
+    call.dtype = dtype;
     call.x = x_codes_.at();
     call.w = w_codes_.at();
     call.x_scale = x_scales_.at<float>();
@@ -151,8 +165,31 @@ class Bench {
     call.n = call.y_stride = s_.n;
     call.k = s_.k;
     call.y = y_.at();
-    if (!cuda::int8_tiles_fit(call)) return 0;
-    return time_of([&] { check(cuda::int8_tiles(call)); });
+    if (!cuda::code_tiles_fit(call)) return 0;
+    return time_of([&] { check(cuda::code_tiles(call)); });
+  }
+
+  cuda::CodedMatrix fp8_weight() const {
+    cuda::CodedMatrix out;
+    out.codes = w_codes_.at<uint8_t>();
+    out.scales = w_scales_.at();
+    out.n = s_.n;
+    out.k = out.scale_width = s_.k;
+    out.map = cuda::ScaleMap::rows(s_.n);
+    return out;
+  }
+
+  /// All of x with a bias, in bf16.
+  ls_apply call_of() const {
+    ls_apply call = sdk::make<ls_apply>();
+    call.m = s_.m;
+    call.x = x_.at();
+    call.y = y_.at();
+    call.bias = bias_.at();
+    call.x_dtype = call.y_dtype = call.bias_dtype = LS_DTYPE_BF16;
+    call.x_stride = s_.k;
+    call.y_stride = s_.n;
+    return call;
   }
 
   void line(const char* what, double us) const {
@@ -185,45 +222,41 @@ class Bench {
       check(cuda::mx_round_rows({common::MxRule::ocp, common::MxElement::e4m3, LS_DTYPE_BF16,
                                  x_.at(), nullptr, s_.m, s_.k, s_.k, values.at(), nullptr}));
     });
-    cuda::CodedMatrix matrix;
-    matrix.codes = w_codes_.at<uint8_t>();
-    matrix.scales = w_scales_.at();
-    matrix.n = s_.n;
-    matrix.k = matrix.scale_width = s_.k;
-    matrix.map = cuda::ScaleMap::rows(s_.n);
+    const cuda::CodedMatrix matrix = fp8_weight();
     rate("decode fp8 to bf16 (of output bytes)", 2 * w,
          [&] { check(cuda::decode_rows(matrix, 0, s_.n, w_.at(), LS_DTYPE_BF16, nullptr)); });
   }
 
-  /// A plugin's layer with stored tensors of the right shapes: codes from the weight quantized here
-  /// would be the same work, so the bytes are random codes that are numbers, scales near 1/64.
-  void layer(const char* plugin, const Json& fields, uint32_t sm, double against, const char* name,
+  /// A plugin's layer with stored tensors of the right shapes. e4m3 codes are those of the bare
+  /// product, for what bits flip decides the clock; others are random codes that are numbers, and
+  /// scales are near 1/64.
+  void layer(const char* plugin, const Json& fields, uint32_t sm, Against against,
              const char* method = nullptr) {
     Driver driver(plugin, method != nullptr ? method : plugin);
     driver.configure(fields);
     const Answer answer = driver.plan(layer_, cuda_target(sm));
     std::vector<Memory> stored;
-    for (size_t i = 0; i < answer.stored.size(); ++i) stored.push_back(random_tensor(answer, i));
+    for (size_t i = 0; i < answer.stored.size(); ++i) {
+      const bool e4m3 = answer.stored[i].dtype == LS_DTYPE_F8_E4M3;
+      stored.push_back(e4m3 ? Memory(w_codes_.back<uint8_t>()) : random_tensor(answer, i));
+    }
     DeviceLayer device(driver, layer_, std::move(stored), answer.work.note, sm);
-    ls_apply call = sdk::make<ls_apply>();
-    call.m = s_.m;
-    call.x = x_.at();
-    call.y = y_.at();
-    call.bias = bias_.at();
-    call.x_dtype = call.y_dtype = call.bias_dtype = LS_DTYPE_BF16;
-    call.x_stride = s_.k;
-    call.y_stride = s_.n;
+    ls_apply call = call_of();
     device.size(call);
-    const double prepare = time_of([&] { device.prepare(call); });
-    const double apply = time_of([&] { device.apply(call); });
-    const double both = time_of([&] {
-      device.prepare(call);
-      device.apply(call);
-    });
+    const bool fp8 = against == Against::fp8;
+    const auto bare = fp8 ? product(LS_DTYPE_F8_E4M3, LS_DTYPE_BF16, cuda::Scaling::rows, false)
+                          : product(LS_DTYPE_BF16, LS_DTYPE_BF16, cuda::Scaling::none, false);
+    const std::vector<double> us =
+        times_of({bare, [&] { device.prepare(call); }, [&] { device.apply(call); },
+                  [&] {
+                    device.prepare(call);
+                    device.apply(call);
+                  }});
     std::printf(
-        "  layer %-38s %8.1f us (prepare %.1f, apply %.1f), %s / layer %.2f, "
-        "%.2f of bare bf16's time\n",
-        answer.kernel.c_str(), both, prepare, apply, name, against / both, both / bf16_);
+        "  layer %-38s %8.1f us (prepare %.1f, apply %.1f), bare %s %.1f: / layer %.2f, layer / "
+        "%.2f\n",
+        answer.kernel.c_str(), us[3], us[1], us[2], fp8 ? "fp8" : "bf16", us[0], us[0] / us[3],
+        us[3] / us[0]);
     std::fflush(stdout);
   }
 
@@ -278,20 +311,14 @@ class Bench {
     w.qzeros = all_zeros.at<uint32_t>();
     w.scales = all_scales.at();
     const Memory workspace(cuda::PacksLayer(w).workspace_nbytes(s_.m));
-    const auto call_of = [&](uint64_t m) {
-      ls_apply call = sdk::make<ls_apply>();
+    const auto call_of_rows = [&](uint64_t m) {
+      ls_apply call = call_of();
       call.m = m;
-      call.x = x_.at();
-      call.y = y_.at();
-      call.bias = bias_.at();
-      call.x_dtype = call.y_dtype = call.bias_dtype = LS_DTYPE_BF16;
-      call.x_stride = s_.k;
-      call.y_stride = s_.n;
       call.workspace = workspace.at();
       return call;
     };
     for (const uint64_t m : {1, 4, 8, 16}) {
-      ls_apply call = call_of(m);
+      ls_apply call = call_of_rows(m);
       uint64_t turn = 0;
       const double us = graph_time_of(100, [&](cudaStream_t stream) {
         call.stream = stream;
@@ -310,7 +337,7 @@ class Bench {
     std::printf("  %-44s %8.1f us %7.0f GB/s read and written\n", "copy of the words", copied,
                 static_cast<double>(words * 8) / copied * 1e-3);
     w.qweight = weights[0].at<uint32_t>();
-    const ls_apply all = call_of(s_.m);
+    const ls_apply all = call_of_rows(s_.m);
     line("4-bit words, decoded, + bias", time_of([&] { cuda::PacksLayer(w).run(all); }));
     const double us =
         time_of([&] { check(cuda::decode_packs(w, 0, w.n, w_.at(), LS_DTYPE_BF16, nullptr)); });
@@ -340,7 +367,7 @@ class Bench {
   std::vector<uint16_t> host_w_;
   TestLayer layer_;
   Memory x_, w_, bias_, y_, lt_, x_codes_, w_codes_, x_scales_, w_scales_;
-  double bf16_ = 1, fp8_ = 1;
+  double bf16_ = 1;
 };
 
 }  // namespace
@@ -353,11 +380,11 @@ int main(int count, char** arguments) {
     return 0;
   }
   const uint64_t m = count > 1 ? std::strtoull(arguments[1], nullptr, 10) : 4096;
-  const bool only_words = count > 2 && std::string(arguments[2]) == "words";
+  const std::string only = count > 2 ? arguments[2] : "";
   try {
     for (const auto& [k, n] :
          {std::pair<uint64_t, uint64_t>{3072, 3072}, {3072, 12288}, {12288, 3072}, {5120, 13824}}) {
-      Bench({m, n, k}).run(only_words);
+      Bench({m, n, k}).run(only != "layers", only != "words");
     }
   } catch (const std::exception& error) {
     std::printf("FAILED: %s\n", error.what());

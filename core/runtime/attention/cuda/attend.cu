@@ -230,7 +230,7 @@ __device__ inline void consume(const Call& call, const Workspace& space, const P
     float scores[64];
     hopper::products_begin();
 #pragma unroll
-    for (int c = 0; c < 4; ++c) product_scores(scores, q + 2 * c, k + 2 * c, c);
+    for (int c = 0; c < 4; ++c) hopper::product_e4m3(scores, q + 2 * c, k + 2 * c, c);
     hopper::products_commit();
     hopper::products_wait<0>();
     float shrink[2];

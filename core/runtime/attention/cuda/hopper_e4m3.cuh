@@ -21,22 +21,6 @@ __device__ inline float exp2_of(float x) {
   return out;
 }
 
-/// d (64, 128) = a (64, 32)·bᵀ (128, 32) + d (without d where `adds` is 0). Value 4j+2h+c of a
-/// thread: row 16·warp + lane/4 + 8h, column 8j + 2·(lane%4) + c.
-__device__ inline void product_scores(float (&d)[64], uint64_t a, uint64_t b, int adds) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-      "}, %64, %65, p, 1, 1;\n}"
-      : LOADSTONE_SIXTEEN("+f", d, 0), LOADSTONE_SIXTEEN("+f", d, 16),
-        LOADSTONE_SIXTEEN("+f", d, 32), LOADSTONE_SIXTEEN("+f", d, 48)
-      : "l"(a), "l"(b), "r"(adds));
-}
-
 /// d (64, 64) = a (64, 32)·bᵀ (64, 32) + d (without d where `adds` is 0), a in registers: rows
 /// lane/4 and 8 below, columns 4·(lane%4) …, then both rows 16 columns on.
 __device__ inline void product_values_low(float (&d)[32], const uint32_t (&a)[4], uint64_t b,
