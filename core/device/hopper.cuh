@@ -64,6 +64,12 @@ __device__ inline void copy_bytes(uint32_t to, const void* from, uint32_t nbytes
       "l"(from), "r"(nbytes), "r"(barrier)
       : "memory");
 }
+/// Until the kernels before in the stream are done, of a kernel that was launched to overlap their
+/// ends.
+__device__ inline void wait_for_kernels_before() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
 /// A box of a matrix to shared memory; `column` and `row` of its first element.
 __device__ inline void copy_box(uint32_t to, const CUtensorMap& map, int32_t column, int32_t row,
                                 uint32_t barrier) {

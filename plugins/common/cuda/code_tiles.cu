@@ -233,6 +233,7 @@ __global__ void __launch_bounds__(tiles::kThreads, 1)
   const uint32_t stages = tiles::first_stage(raw);
   if (threadIdx.x == 0) barriers.init(kMultipliers * kBlocks);
   hopper::cluster_sync();
+  hopper::wait_for_kernels_before();
   if (threadIdx.x < 128) {
     hopper::fewer_registers<tiles::kFetcherRegisters>();
     if (threadIdx.x == 0) fetch(x, w, shape, stages, barriers);

@@ -10,6 +10,14 @@ constexpr int kVector = 8;
 constexpr int kGroupPacks = 4;
 constexpr float kLeastScale = 1.0f / (448.0f * 512.0f);
 
+/// A kernel that is launched to overlap this one's end may start once every block has come here; it
+/// waits for this one's writes.
+__device__ void let_kernels_after_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 /// The largest of a block's values, in every thread.
 __device__ uint32_t block_max(uint32_t value) {
   __shared__ uint32_t tops[kMostThreads / 32];
@@ -161,6 +169,7 @@ template <typename T, RowRule R, int NV>
 __global__ void __launch_bounds__(kMostThreads)
     rows_in_registers(const T* x, uint64_t stride, int k, uint8_t* codes, float* scales,
                       const float* given, const float* offset, const float*) {
+  let_kernels_after_start();
   const uint64_t row = blockIdx.x;
   const auto* from = reinterpret_cast<const Pack<T, kVector>*>(x + row * stride);
   auto* to = reinterpret_cast<uint2*>(codes + row * static_cast<uint64_t>(k));

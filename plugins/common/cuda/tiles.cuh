@@ -140,23 +140,27 @@ inline bool worth(const Grid& grid) {
          2 * int64_t{grid.row_tiles} * grid.column_tiles * kBlocks >= blocks;
 }
 
+/// The kernel must call wait_for_kernels_before in every thread before it reads or writes.
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), uint32_t shared_nbytes, const Grid& grid,
                    cudaStream_t stream, const Arguments&... arguments) {
   const cudaError_t status = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_nbytes));
   if (status != cudaSuccess) return status;
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = kBlocks;
-  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = kBlocks;
+  attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+  // Blocks may start where the kernel before has left (quantize.cu says when), and wait there.
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = static_cast<unsigned>(std::min(hopper_blocks(), grid.count() * kBlocks));
   config.blockDim = kThreads;
   config.dynamicSmemBytes = shared_nbytes;
   config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = 2;
   return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
