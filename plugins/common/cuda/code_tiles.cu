@@ -43,6 +43,34 @@ struct Columns {
   int32_t constant[kColumns];
 };
 
+/// A thread's share of them. Asked for before a tile's sums and kept after them: reading global
+/// memory in between would hold every tile up.
+struct OwnColumns {
+  static constexpr int kCount = kColumns / 128;
+  float scale[kCount], bias[kCount];
+  int32_t constant[kCount];
+
+  __device__ OwnColumns(const Shape& s, const Epilogue& e, int32_t first) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int32_t at = first + static_cast<int32_t>(threadIdx.x % 128) + 128 * i;
+      const bool inside = at < s.n;
+      scale[i] = inside ? e.w_scale[at] : 0.0f;
+      bias[i] = inside && e.bias != nullptr ? float_at(e.bias, e.bias_dtype, at) : 0.0f;
+      constant[i] = inside && e.constants != nullptr ? e.constants[at] : 0;
+    }
+  }
+  __device__ void keep(Columns& columns) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int at = static_cast<int>(threadIdx.x % 128) + 128 * i;
+      columns.scale[at] = scale[i];
+      columns.bias[at] = bias[i];
+      columns.constant[at] = constant[i];
+    }
+  }
+};
+
 __device__ void fetch(const CUtensorMap& x, const CUtensorMap& w, const Shape& s, uint32_t stages,
                       const Barriers& barriers) {
   const uint32_t rank = hopper::cluster_rank();
@@ -62,17 +90,14 @@ __device__ void fetch(const CUtensorMap& x, const CUtensorMap& w, const Shape& s
   }
 }
 
-/// One row of a thread's: where its values go and its scale.
+/// One row of a thread's: where its values go.
 template <typename Y>
 struct Line {
   Y* at;
-  float scale;
   bool inside;
 
   __device__ Line(const Shape& s, const Epilogue& e, int32_t row)
-      : at(static_cast<Y*>(e.y) + row * s.y_stride),
-        scale(row < s.m ? e.x_scale[row] : 0.0f),
-        inside(row < s.m) {}
+      : at(static_cast<Y*>(e.y) + row * s.y_stride), inside(row < s.m) {}
 };
 
 __device__ float with_constant(uint32_t sum, int32_t constant) {
@@ -80,13 +105,13 @@ __device__ float with_constant(uint32_t sum, int32_t constant) {
 }
 __device__ float with_constant(float sum, int32_t) { return sum; }
 
-/// The rows of one warpgroup, 32 columns at a time.
+/// Rows `row` and 8 below of one thread, 32 columns of a warp at a time.
 template <typename Y, typename Sum>
 __device__ void write(const Sum (&sums)[128], const Shape& s, const Epilogue& e,
-                      const Columns& columns, int32_t first_row, int32_t first_column) {
+                      const Columns& columns, const float (&x_scales)[2], int32_t row,
+                      int32_t first_column) {
   const uint32_t lane = threadIdx.x % 32;
   const auto quarter = static_cast<int32_t>(lane % 4);
-  const int32_t row = first_row + static_cast<int32_t>(threadIdx.x % 128 / 32 * 16 + lane / 4);
   const Line<Y> lines[] = {{s, e, row}, {s, e, row + 8}};
 #pragma unroll
   for (int j = 0; j < kColumns / 8; j += 4) {
@@ -100,7 +125,7 @@ __device__ void write(const Sum (&sums)[128], const Shape& s, const Epilogue& e,
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const Sum* sum = &sums[4 * (j + b) + 2 * half];
-        const float x_scale = lines[half].scale;
+        const float x_scale = x_scales[half];
         const float low = with_constant(sum[0], constant.x);
         const float high = with_constant(sum[1], constant.y);
         values[half][b][0] = low * scale.x * x_scale + bias.x;
@@ -199,24 +224,22 @@ template <typename Y, typename Sum>
 __device__ void multiply(const Shape& s, const Epilogue& e, uint32_t stages,
                          const Barriers& barriers, Columns& columns) {
   const int group = static_cast<int>(threadIdx.x / 128) - 1;
-  const int32_t own_row =
-      static_cast<int32_t>(hopper::cluster_rank()) * kRows + group * (kRows / kMultipliers);
+  const auto thread = static_cast<int32_t>(threadIdx.x % 128);
+  const int32_t own_row = static_cast<int32_t>(hopper::cluster_rank()) * kRows +
+                          group * (kRows / kMultipliers) + thread / 32 * 16 + thread % 32 / 4;
   Turn turn;
   for (int32_t index = blockIdx.x / kBlocks; index < s.grid.count(); index += gridDim.x / kBlocks) {
     const tiles::Place tile(s.grid, index);
     const int32_t row = tile.row * kRows * kBlocks + own_row, column = tile.column * kColumns;
-    hopper::some_sync(1 + group, 128);  // the last tile's columns have been read
-    for (int32_t c = threadIdx.x % 128; c < kColumns; c += 128) {
-      const bool inside = column + c < s.n;
-      columns.scale[c] = inside ? e.w_scale[column + c] : 0.0f;
-      columns.bias[c] =
-          inside && e.bias != nullptr ? float_at(e.bias, e.bias_dtype, column + c) : 0.0f;
-      columns.constant[c] = inside && e.constants != nullptr ? e.constants[column + c] : 0;
-    }
+    const OwnColumns own(s, e, column);
+    const float x_scales[2] = {row < s.m ? e.x_scale[row] : 0.0f,
+                               row + 8 < s.m ? e.x_scale[row + 8] : 0.0f};
     Sum sums[128];
     turn = sum_up(sums, s.depths, stages, group, barriers, turn);
-    hopper::some_sync(1 + group, 128);  // the columns are written
-    write<Y>(sums, s, e, columns, row, column);
+    hopper::some_sync(1 + group, 128);  // the last tile's columns have been read
+    own.keep(columns);
+    hopper::some_sync(1 + group, 128);
+    write<Y>(sums, s, e, columns, x_scales, row, column);
   }
 }
 
