@@ -1,4 +1,8 @@
 // A mapped file whose pages a GPU reads where they lie in the page cache.
+//
+// The copy then runs at the link's speed, but the driver pins one page after the other under one
+// lock: 20 GB of 4 KiB pages took 1.3 to 2.1 s to pin and 0.4 to 0.7 to give back, with 1 thread or
+// 16 (H100, driver 580).
 #pragma once
 
 #include <atomic>

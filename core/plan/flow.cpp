@@ -22,7 +22,7 @@ constexpr uint64_t kUnitSourceNbytes = 8u << 20;  // small layers are joined up 
 constexpr uint64_t kUnitHeldNbytes = 4u << 20;
 constexpr uint32_t kUnitLayers = 64;
 // A copy costs the link some 5 us beside its bytes: buffers of 1, 2 and 4 MiB brought 43, 49 and 50
-// GB/s of 55. Larger ones would cost more to pin than they save.
+// GB/s of 55.
 constexpr uint64_t kPinnedNbytes = 4u << 20;
 constexpr uint64_t kLeastPinnedNbytes = 512u << 10;
 constexpr uint64_t kSlotsShare = 4;

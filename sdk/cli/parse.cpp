@@ -77,8 +77,8 @@ void add_engine(CLI::App* sub, CommonOptions& common) {
       ->type_name("TYPE");
   sub->add_option("--io", common.io,
                   "How file bytes reach a GPU: pread (default), or map: straight from the page "
-                  "cache, all of it pinned until loaded; wrong weights if a file is written to "
-                  "meanwhile")
+                  "cache, slower unless threads are few; all of it is pinned until loaded, and a "
+                  "file that is written to meanwhile gives wrong weights")
       ->type_name("NAME");
   sub->add_option("--threads", common.threads, "Worker threads (default: all usable)")
       ->type_name("N");
