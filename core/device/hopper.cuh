@@ -1,6 +1,6 @@
 // Hopper's asynchronous units as kernels of plugins and runtime use them: barriers in shared
 // memory, tiles copied by the copy engine into every block of a cluster, products of a warpgroup
-// from shared memory. PTX ISA 8.0, sm_90a only. Private to kernels.
+// from shared memory. PTX ISA 8.1, sm_90a only. Private to kernels.
 #pragma once
 
 #include <cuda.h>
@@ -50,6 +50,14 @@ __device__ inline uint32_t cluster_rank() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(out));
   return out;
 }
+/// That a thread has begun and its block's barriers are set; and until all of the cluster have said
+/// so. What a thread does between them waits for nobody.
+__device__ inline void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+}
+__device__ inline void cluster_wait() {
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+}
 /// All threads of all blocks of the cluster.
 __device__ inline void cluster_sync() {
   asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
@@ -64,10 +72,37 @@ __device__ inline void copy_bytes(uint32_t to, const void* from, uint32_t nbytes
       "l"(from), "r"(nbytes), "r"(barrier)
       : "memory");
 }
+
+/// Four floats to `address` in the shared memory of block `rank` of the cluster, 16 bytes of what
+/// the barrier there waits for.
+__device__ inline void send(uint32_t address, uint32_t barrier, uint32_t rank, const float4& four) {
+  asm volatile(
+      "{\n.reg .b32 there, waits;\n"
+      "mapa.shared::cluster.u32 there, %0, %2;\n"
+      "mapa.shared::cluster.u32 waits, %1, %2;\n"
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [there], {%3, %4, %5, %6}, "
+      "[waits];\n}" ::"r"(address),
+      "r"(barrier), "r"(rank), "f"(four.x), "f"(four.y), "f"(four.z), "f"(four.w)
+      : "memory");
+}
+/// barrier_wait for what other blocks sent.
+__device__ inline void barrier_wait_for_cluster(uint32_t barrier, uint32_t parity) {
+  asm volatile(
+      "{\n.reg .pred done;\nagain:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra over;\nbra again;\nover:\n}" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
 /// Until the kernels before in the stream are done, of a kernel that was launched to overlap their
 /// ends.
 __device__ inline void wait_for_kernels_before() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+/// Such a kernel behind may start, once all blocks have said so.
+__device__ inline void let_next_kernel_start() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
 /// A box of a matrix to shared memory; `column` and `row` of its first element.

@@ -12,19 +12,13 @@ std::string packing_of(const Form& form) {
 
 }  // namespace
 
-std::string device_kernel_name(const Form& form, bool shuffled) {
-  const bool few = cuda::has_few_rows(form.matrix, shuffled);
-  return packing_of(form) + (few ? "_mma_cublaslt" : "_cublaslt");
-}
+std::string device_kernel_name(const Form& form) { return packing_of(form) + "_mma_cublaslt"; }
 
 std::string device_reason(const Form& form, bool shuffled) {
-  if (cuda::has_few_rows(form.matrix, shuffled)) {
-    return "up to " + std::to_string(cuda::FewRows::kMost) +
-           " rows of float16 or bfloat16 are multiplied from the words, more with the decoded "
-           "weight";
-  }
-  return "no product of a few rows for " + packing_of(form) + (shuffled ? " with g_idx" : "") +
-         ": the weight is decoded for each call";
+  const char* how = cuda::has_few_rows(form.matrix, shuffled)
+                        ? " rows of float16 or bfloat16 are multiplied from the words"
+                        : " rows of float16 or bfloat16 are multiplied as the words are decoded";
+  return "up to " + std::to_string(cuda::FewRows::kMost) + how + ", more with the decoded weight";
 }
 
 PacksBound::PacksBound(const Config& config, const sdk::Binding& binding)

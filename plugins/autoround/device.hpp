@@ -9,8 +9,8 @@
 
 namespace loadstone::autoround {
 
-/// "gptq_w4_mma_cublaslt" where few rows have a kernel of their own, else "awq_w4_cublaslt".
-std::string device_kernel_name(const Form& form, bool shuffled);
+/// "gptq_w4_mma_cublaslt": a few rows by a kernel of their own, more by cublasLt.
+std::string device_kernel_name(const Form& form);
 /// What a plan says beside the kernel's name.
 std::string device_reason(const Form& form, bool shuffled);
 

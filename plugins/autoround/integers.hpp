@@ -95,7 +95,7 @@ struct Integers {
 #if defined(LOADSTONE_CUDA)
     if (target.cuda()) {
       const bool shuffled = order == Order::shuffled;
-      plan.quantize(device_kernel_name(form, shuffled)).in = m.k;
+      plan.quantize(device_kernel_name(form)).in = m.k;
       plan.reason(device_reason(form, shuffled));
     }
 #endif

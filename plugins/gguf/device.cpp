@@ -11,7 +11,7 @@ namespace cuda = common::cuda;
 std::string device_kernel_name(const sdk::Layer& layer, const Matrix& matrix) {
   std::string name = matrix.uniform() ? matrix.segments[0].type->name : "mixed";
   for (char& c : name) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-  return "gguf_" + name + (layer.kind() == LS_KIND_GATHER ? "_lookup" : "_cublaslt");
+  return "gguf_" + name + (layer.kind() == LS_KIND_GATHER ? "_lookup" : "_mma_cublaslt");
 }
 
 BlocksBound::BlocksBound(const ggml::TypeInfo* made, const sdk::Binding& binding)
@@ -70,10 +70,18 @@ void BlocksBound::gather(const ls_apply& call) const {
   }
 }
 
+void BlocksBound::few_rows(const ls_apply& call) const {
+  for (const cuda::GgmlRun& run : runs_) {
+    const cuda::EightsProduct part = cuda::eights_of(call, run.begin, run.count, k_);
+    cuda::check(cuda::ggml_few_rows(run, part), "product of a few rows");
+  }
+}
+
 void BlocksBound::apply(const ls_apply& call) const {
   if (call.m == 0) return;
   const cuda::OnDevice guard(device_);
   if (gathers_) return gather(call);
+  if (cuda::eights_fit(cuda::eights_of(call, 0, n_, k_))) return few_rows(call);
   cuda::run_decoded(
       n_, k_,
       [this](uint64_t begin, uint64_t count, void* out, uint32_t dtype, cudaStream_t stream) {

@@ -1,5 +1,5 @@
-// GGUF layers on a GPU: weights stay in their blocks and are decoded for each product, whole layers
-// or looked-up rows.
+// GGUF layers on a GPU: weights stay in their blocks. A few rows of activations are multiplied as
+// the blocks are read, more with the decoded weight; or rows are looked up.
 #pragma once
 
 #include "common/cuda/decoded_layer.hpp"
@@ -8,7 +8,7 @@
 
 namespace loadstone::gguf {
 
-/// "gguf_q4_k_cublaslt", "gguf_mixed_lookup".
+/// "gguf_q4_k_mma_cublaslt", "gguf_mixed_lookup".
 std::string device_kernel_name(const sdk::Layer& layer, const Matrix& matrix);
 
 /// Gguf::HostBound's calls on the device (gguf.cpp).
@@ -24,6 +24,7 @@ class BlocksBound {
   cudaError_t decode(uint64_t begin, uint64_t count, void* out, uint32_t dtype,
                      cudaStream_t stream) const;
   void gather(const ls_apply& call) const;
+  void few_rows(const ls_apply& call) const;
 
   uint64_t n_, k_;
   bool gathers_;

@@ -1,3 +1,4 @@
+#include "common/cuda/eights.cuh"
 #include "common/cuda/ggml.hpp"
 #include "common/cuda/ggml_blocks.cuh"
 
@@ -15,16 +16,32 @@ constexpr uint32_t kElems = ggml::find_type(uint32_t{kType})->elems* kFactor<kTy
 template <Type kType>
 constexpr uint32_t kNbytes = ggml::find_type(uint32_t{kType})->nbytes* kFactor<kType>;
 
+template <Type kType>
+__device__ void eight_at(const uint8_t* row, uint32_t column, float (&to)[kRun]) {
+  Block<kType>::eight(row + uint64_t{column / kElems<kType>} * kNbytes<kType>,
+                      static_cast<int>(column % kElems<kType>), to);
+}
+
 template <Type kType, typename T>
 __device__ Pack<T, kRun> decode_eight(const uint8_t* row, uint32_t column) {
   float values[kRun];
-  Block<kType>::eight(row + uint64_t{column / kElems<kType>} * kNbytes<kType>,
-                      static_cast<int>(column % kElems<kType>), values);
+  eight_at<kType>(row, column, values);
   Pack<T, kRun> out;
 #pragma unroll
   for (int j = 0; j < kRun; ++j) out.at[j] = from_float<T>(values[j]);
   return out;
 }
+
+/// What eights_product multiplies.
+template <Type kType>
+struct BlockRows {
+  static constexpr uint32_t kElems = cuda::kElems<kType>;
+  const uint8_t* at;
+  uint64_t row_nbytes;
+  __device__ void operator()(uint64_t row, uint32_t column, float (&to)[kRun]) const {
+    eight_at<kType>(at + row * row_nbytes, column, to);
+  }
+};
 
 /// A block: a row's columns, kThreads runs apart; `row_nbytes` of the run's rows.
 template <Type kType, typename T>
@@ -139,6 +156,12 @@ cudaError_t ggml_decode(const GgmlRun& run, uint64_t row, uint64_t count, void* 
           <<<grid, kThreads, 0, stream>>>(from, row_nbytes(run), k, static_cast<T*>(out));
       return cudaGetLastError();
     });
+  });
+}
+
+cudaError_t ggml_few_rows(const GgmlRun& run, const EightsProduct& call) {
+  return with_type(run.type, [&]<Type kType>() {
+    return eights_product(BlockRows<kType>{run.at, row_nbytes(run)}, call);
   });
 }
 

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 #include <loadstone/plugin.h>
 
+#include "common/cuda/eights.hpp"
 #include "common/ggml/types.hpp"
 
 namespace loadstone::common::cuda {
@@ -26,6 +27,9 @@ cudaError_t ggml_prepare(ggml::Type type);
 /// BF16).
 cudaError_t ggml_decode(const GgmlRun& run, uint64_t row, uint64_t count, void* out, uint32_t dtype,
                         cudaStream_t stream);
+
+/// A few rows of x times the run's rows: call.n of them, from its first; eights_fit(call).
+cudaError_t ggml_few_rows(const GgmlRun& run, const EightsProduct& call);
 
 /// out[i] = row ids[i·id_stride] for ids in the run, rows of out `stride` elements apart; others
 /// are left. With `n` not 0, ids outside [0, n) become NaN.

@@ -1,5 +1,4 @@
-#include <type_traits>
-
+#include "common/cuda/eights.cuh"
 #include "common/cuda/packs.hpp"
 #include "common/cuda/types.cuh"
 
@@ -99,204 +98,48 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+/// What eights_product multiplies; `whole`: eight columns lie in one group.
+template <Packing P, bool whole>
+struct WordRows {
+  static constexpr uint32_t kElems = 32;
+  Matrix w;
+
+  __device__ uint32_t code(uint64_t k, uint64_t n) const {
+    if constexpr (P == Packing::awq) return awq_value(w.qweight + k * (w.n / 8), n);
+    return stream_value(w.qweight + n, w.n, k, w.bits);
+  }
+  __device__ int zero(uint64_t group, uint64_t n) const {
+    const uint32_t* zeros = w.qzeros + group * (w.n * w.bits / 32);
+    const uint32_t own =
+        P == Packing::awq ? awq_value(zeros, n) : stream_value(zeros, 1, n, w.bits);
+    return static_cast<int>(own + w.zero_bias);
+  }
+  __device__ float value(uint64_t k, uint64_t n, float scale, int zero) const {
+    return scale * static_cast<float>(static_cast<int>(code(k, n)) - zero);
+  }
+
+  __device__ void operator()(uint64_t n, uint32_t column, float (&to)[kRun]) const {
+    if constexpr (whole) {
+      const uint64_t group = column / static_cast<uint32_t>(w.group_size);
+      const float scale = float_at(w.scales, w.scale_dtype, group * w.n + n);
+      const int level = zero(group, n);
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) to[i] = value(column + i, n, scale, level);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kRun; ++i) {
+        const uint64_t k = column + i;
+        const uint64_t group =
+            w.g_idx != nullptr ? static_cast<uint64_t>(w.g_idx[k]) : k / w.group_size;
+        const float scale = float_at(w.scales, w.scale_dtype, group * w.n + n);
+        to[i] = value(k, n, scale, zero(group, n));
+      }
+    }
+  }
+};
+
 bool is_four_bits(const Matrix& w) {
   return w.packing == Packing::gptq && w.bits == 4 && w.g_idx == nullptr;
-}
-
-// ---- a few rows of x ----
-
-constexpr int kColumns = 32;  // rows of W a block
-constexpr int kMostWarps = 16;
-
-/// Two whole numbers as T: a code under a power of two's exponent, less that and the zero point.
-template <typename T>
-struct Whole;
-template <>
-struct Whole<__half> {
-  static constexpr uint32_t kBase = 0x64006400u;  // 1024
-  __device__ static uint32_t less(uint32_t a, uint32_t b) {
-    const __half2 out =
-        __hsub2(*reinterpret_cast<const __half2*>(&a), *reinterpret_cast<const __half2*>(&b));
-    return *reinterpret_cast<const uint32_t*>(&out);
-  }
-};
-template <>
-struct Whole<__nv_bfloat16> {
-  static constexpr uint32_t kBase = 0x43004300u;  // 128
-  __device__ static uint32_t less(uint32_t a, uint32_t b) {
-    const __nv_bfloat162 out = __hsub2(*reinterpret_cast<const __nv_bfloat162*>(&a),
-                                       *reinterpret_cast<const __nv_bfloat162*>(&b));
-    return *reinterpret_cast<const uint32_t*>(&out);
-  }
-};
-
-/// c (16, 8) += a (16, 16)·b (16, 8)
-template <typename T>
-__device__ void product(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  if constexpr (std::is_same_v<T, __half>) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-  } else {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-  }
-}
-
-/// What a lane knows of a group: of its four rows of W, the scales and the zero points under kBase.
-template <typename T>
-struct Group {
-  float scale[4];
-  uint32_t zero[4];
-
-  __device__ Group(const Matrix& w, uint64_t group, uint64_t n) {
-    const uint32_t zeros = w.qzeros[group * (w.n / 8) + n / 8] >> 4 * (n % 8);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      scale[i] = float_at(w.scales, w.scale_dtype, group * w.n + n + i);
-      const uint32_t level = (zeros >> 4 * i & 15u) + w.zero_bias;
-      zero[i] = Whole<T>::kBase + (level << 16 | level);
-    }
-  }
-};
-
-/// Sums of a lane: [row pair][rows of x / 8][as mma lays them].
-template <int MT>
-using Sums = float[2][MT][4];
-
-/// 32 columns: a lane holds word `quad` of four of four rows of W, 8 columns each. Column order
-/// within the step is the nibbles', the same for x.
-template <typename T, int MT>
-__device__ void multiply_step(const FewRows& c, const uint4& words, const Group<T>& group,
-                              uint64_t k, uint32_t lane, Sums<MT>& sums) {
-  uint32_t b[MT][4];
-#pragma unroll
-  for (int mt = 0; mt < MT; ++mt) {
-    const uint64_t row = lane / 4 + 8 * mt;
-    uint4 x = make_uint4(0, 0, 0, 0);
-    if (row < c.m) {
-      x = *reinterpret_cast<const uint4*>(static_cast<const T*>(c.x) + row * c.x_stride + k +
-                                          8 * (lane % 4));
-    }
-    b[mt][0] = __byte_perm(x.x, x.z, 0x5410);  // columns 0 and 4
-    b[mt][1] = __byte_perm(x.x, x.z, 0x7632);
-    b[mt][2] = __byte_perm(x.y, x.w, 0x5410);
-    b[mt][3] = __byte_perm(x.y, x.w, 0x7632);
-  }
-  const uint32_t rows[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-#pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-      uint32_t a[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {  // row of the pair: i % 2; nibbles: 2·half + i / 2
-        const int row = 2 * pair + i % 2;
-        const uint32_t codes = rows[row] >> 4 * (2 * half + i / 2) & 0x000f000fu;
-        a[i] = Whole<T>::less(codes | Whole<T>::kBase, group.zero[row]);
-      }
-#pragma unroll
-      for (int mt = 0; mt < MT; ++mt) {
-        product<T>(sums[pair][mt], a, {b[mt][2 * half], b[mt][2 * half + 1]});
-      }
-    }
-  }
-}
-
-/// total += scale · sums; sums = 0
-template <typename T, int MT>
-__device__ void scale_sums(const Group<T>& group, Sums<MT>& sums, Sums<MT>& total) {
-#pragma unroll
-  for (int pair = 0; pair < 2; ++pair) {
-#pragma unroll
-    for (int mt = 0; mt < MT; ++mt) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        total[pair][mt][i] += group.scale[2 * pair + i / 2] * sums[pair][mt][i];
-        sums[pair][mt][i] = 0;
-      }
-    }
-  }
-}
-
-/// A block: 32 rows of W; its warps share the columns, each a run of U · 32 at a time, whose words
-/// are read while the last run's are multiplied.
-template <typename T, int MT, int U>
-__global__ void __launch_bounds__(kMostWarps * 32)
-    few_rows_kernel(const __grid_constant__ FewRows c) {
-  __shared__ float parts[kMostWarps][kColumns][8 * MT + 1];
-  const Matrix& w = c.w;
-  const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  const uint64_t n = blockIdx.x * uint64_t{kColumns} + lane / 4 * 4;
-  const auto runs = static_cast<uint32_t>(w.k / (32 * U));
-  const auto runs_a_group = static_cast<uint32_t>(w.group_size / (32 * U));
-  const uint32_t begin = runs * warp / warps, end = runs * (warp + 1) / warps;
-  const uint32_t* from = w.qweight + (lane % 4) * w.n + n;
-  const auto read = [&](uint32_t run, uint4(&words)[U]) {
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      words[u] = __ldcs(reinterpret_cast<const uint4*>(from + (run * U + u) * 4 * w.n));
-    }
-  };
-  Sums<MT> sums = {}, total = {};
-  if (begin < end) {
-    uint4 next[U];
-    read(begin, next);
-    Group<T> group(w, begin / runs_a_group, n);
-    for (uint32_t run = begin; run < end; ++run) {
-      uint4 words[U];
-#pragma unroll
-      for (int u = 0; u < U; ++u) words[u] = next[u];
-      if (run + 1 < end) read(run + 1, next);
-#pragma unroll
-      for (int u = 0; u < U; ++u) {
-        multiply_step<T, MT>(c, words[u], group, (run * U + u) * uint64_t{32}, lane, sums);
-      }
-      if (run + 1 == end || (run + 1) % runs_a_group == 0) {
-        scale_sums<T, MT>(group, sums, total);
-        if (run + 1 < end) group = Group<T>(w, (run + 1) / runs_a_group, n);
-      }
-    }
-  }
-#pragma unroll
-  for (int pair = 0; pair < 2; ++pair) {
-#pragma unroll
-    for (int mt = 0; mt < MT; ++mt) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        parts[warp][lane / 4 * 4 + 2 * pair + i / 2][8 * mt + 2 * (lane % 4) + i % 2] =
-            total[pair][mt][i];
-      }
-    }
-  }
-  __syncthreads();
-  for (uint32_t i = threadIdx.x; i < kColumns * c.m; i += blockDim.x) {
-    const uint32_t column = i % kColumns, row = i / kColumns;
-    const uint64_t at = blockIdx.x * uint64_t{kColumns} + column;
-    float value = 0;
-    for (uint32_t part = 0; part < warps; ++part) value += parts[part][column][row];
-    if (c.bias != nullptr) value += float_at(c.bias, c.bias_dtype, at);
-    put_float(c.y, c.y_dtype, row * c.y_stride + at, value);
-  }
-}
-
-template <typename T, int MT>
-cudaError_t launch_few(const FewRows& c) {
-  const auto blocks = static_cast<unsigned>(c.w.n / kColumns);
-  const unsigned threads = blocks >= 256 ? 256 : kMostWarps * 32;
-  const auto run = [&](auto kernel) {
-    kernel<<<blocks, threads, 0, c.stream>>>(c);
-    return cudaGetLastError();
-  };
-  const auto whole = [&](uint64_t columns) {
-    return c.w.group_size % columns == 0 && c.w.k % columns == 0;
-  };
-  if (whole(128)) return run(few_rows_kernel<T, MT, 4>);
-  if (whole(64)) return run(few_rows_kernel<T, MT, 2>);
-  return run(few_rows_kernel<T, MT, 1>);
 }
 
 }  // namespace
@@ -320,27 +163,13 @@ cudaError_t decode_packs(const Matrix& w, uint64_t begin, uint64_t count, void* 
   });
 }
 
-bool has_few_rows(const Matrix& w, bool shuffled) {
-  return w.packing == Packing::gptq && w.bits == 4 && !shuffled && w.n % kColumns == 0 &&
-         w.k % 32 == 0 && w.group_size % 32 == 0 && w.k < 1u << 31;
-}
-
-bool few_rows_fit(const FewRows& c) {
-  const bool half = c.x_dtype == LS_DTYPE_F16 || c.x_dtype == LS_DTYPE_BF16;
-  return half && c.m <= FewRows::kMost && has_few_rows(c.w, c.w.g_idx != nullptr) &&
-         (reinterpret_cast<uintptr_t>(c.x) | c.x_stride * 2 |
-          reinterpret_cast<uintptr_t>(c.w.qweight)) %
-                 16 ==
-             0;
-}
-
-cudaError_t few_rows(const FewRows& c) {
-  if (c.m == 0) return cudaSuccess;
-  const auto run = [&](auto zero) {
-    using T = decltype(zero);
-    return c.m <= 8 ? launch_few<T, 1>(c) : launch_few<T, 2>(c);
-  };
-  return c.x_dtype == LS_DTYPE_F16 ? run(__half{}) : run(__nv_bfloat16{});
+cudaError_t words_few_rows(const Matrix& w, const EightsProduct& call) {
+  const bool whole = w.g_idx == nullptr && w.group_size % kRun == 0 && w.group_size < 1u << 31;
+  const auto run = [&](auto rows) { return eights_product(rows, call); };
+  if (w.packing == Packing::awq) {
+    return whole ? run(WordRows<Packing::awq, true>{w}) : run(WordRows<Packing::awq, false>{w});
+  }
+  return whole ? run(WordRows<Packing::gptq, true>{w}) : run(WordRows<Packing::gptq, false>{w});
 }
 
 }  // namespace loadstone::common::cuda

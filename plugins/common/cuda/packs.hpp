@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "common/cuda/eights.hpp"
 #include "common/int_packs/int_packs.hpp"
 
 namespace loadstone::common::cuda {
@@ -28,10 +29,17 @@ struct FewRows {
   static constexpr uint64_t kMost = 16;  // rows of x
 };
 
-/// 4 bits in gptq's order, not shuffled by g_idx, groups of whole 32 columns, K below 2^31.
+/// 4 bits in gptq's order, not shuffled by g_idx, groups of whole 32 columns, N below 2^28, K below
+/// 2^27.
 bool has_few_rows(const int_packs::Matrix& w, bool shuffled);
-/// Such a matrix, at most kMost rows of x, F16 or BF16, each at 16 bytes.
+/// Such a matrix, words and scales at 16 bytes; at most kMost rows of x, F16 or BF16, each at 16
+/// bytes.
 bool few_rows_fit(const FewRows& call);
+/// W is read before the kernel in front of it in the stream has ended (sm 90 and later): it must
+/// have been written before that one was launched.
 cudaError_t few_rows(const FewRows& call);
+
+/// The same of every packing, width and g_idx, by values rounded to x's dtype; eights_fit(call).
+cudaError_t words_few_rows(const int_packs::Matrix& w, const EightsProduct& call);
 
 }  // namespace loadstone::common::cuda

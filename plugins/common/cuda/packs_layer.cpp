@@ -16,6 +16,9 @@ void PacksLayer::run(const ls_apply& call) const {
   few.y_stride = call.y_stride;
   few.stream = stream_of(call);
   if (few_rows_fit(few)) return check(few_rows(few), "product of a few rows");
+  if (const EightsProduct all = eights_of(call, 0, w_.n, w_.k); eights_fit(all)) {
+    return check(words_few_rows(w_, all), "product of a few rows");
+  }
   run_decoded(
       w_.n, w_.k,
       [this](uint64_t begin, uint64_t count, void* out, uint32_t dtype, cudaStream_t stream) {

@@ -1,7 +1,7 @@
 // Rates of quantized layers at the shapes of Qwen-Image and Wan, beside the bare products of
 // cublasLt, on random data. One table; ratios within one run are what counts.
-//   kernels_bench [M] [words | layers]      default 4096; words: 4-bit words alone; layers: no
-//   words
+//   kernels_bench [M] [words | layers | few]  default 4096; words: 4-bit words alone; layers: no
+//   words; few: a few rows alone
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +16,7 @@
 #include "common/cuda/packs_layer.hpp"
 #include "common/cuda/quantize.hpp"
 #include "kernels/device.hpp"
+#include "kernels/few_rows_bench.hpp"
 #include "kernels/timing.hpp"
 
 namespace loadstone::gpu_kernels {
@@ -290,8 +291,8 @@ class Bench {
     rate("decode NVFP4 to bf16 (of output bytes)");
   }
 
-  /// 4 bits in groups of 128: a few rows, by the rate at which packed bytes are read from copies of
-  /// the weight that the L2 cache can't hold together; all rows, against the bf16 product.
+  /// 4 bits in groups of 128, all rows, against the bf16 product; and the rate of a copy of the
+  /// words from copies that the second-level cache can't hold together.
   void packs() {
     int_packs::Matrix w;
     w.n = s_.n;
@@ -311,23 +312,6 @@ class Bench {
     w.qzeros = all_zeros.at<uint32_t>();
     w.scales = all_scales.at();
     const Memory workspace(cuda::PacksLayer(w).workspace_nbytes(s_.m));
-    const auto call_of_rows = [&](uint64_t m) {
-      ls_apply call = call_of();
-      call.m = m;
-      call.workspace = workspace.at();
-      return call;
-    };
-    for (const uint64_t m : {1, 4, 8, 16}) {
-      ls_apply call = call_of_rows(m);
-      uint64_t turn = 0;
-      const double us = graph_time_of(100, [&](cudaStream_t stream) {
-        call.stream = stream;
-        w.qweight = weights[turn++ % copies].at<uint32_t>();
-        cuda::PacksLayer(w).run(call);
-      });
-      std::printf("  4-bit words, M %-30lu %8.1f us %7.0f GB/s of packed bytes\n", m, us,
-                  static_cast<double>(nbytes) / us * 1e-3);
-    }
     const Memory copy(words * 4);
     uint64_t turn = 0;
     const double copied = graph_time_of(100, [&](cudaStream_t stream) {
@@ -337,7 +321,8 @@ class Bench {
     std::printf("  %-44s %8.1f us %7.0f GB/s read and written\n", "copy of the words", copied,
                 static_cast<double>(words * 8) / copied * 1e-3);
     w.qweight = weights[0].at<uint32_t>();
-    const ls_apply all = call_of_rows(s_.m);
+    ls_apply all = call_of();
+    all.workspace = workspace.at();
     line("4-bit words, decoded, + bias", time_of([&] { cuda::PacksLayer(w).run(all); }));
     const double us =
         time_of([&] { check(cuda::decode_packs(w, 0, w.n, w_.at(), LS_DTYPE_BF16, nullptr)); });
@@ -384,7 +369,8 @@ int main(int count, char** arguments) {
   try {
     for (const auto& [k, n] :
          {std::pair<uint64_t, uint64_t>{3072, 3072}, {3072, 12288}, {12288, 3072}, {5120, 13824}}) {
-      Bench({m, n, k}).run(only != "layers", only != "words");
+      if (only != "few") Bench({m, n, k}).run(only != "layers", only != "words");
+      if (only != "layers") bench_few_rows(n, k);
     }
   } catch (const std::exception& error) {
     std::printf("FAILED: %s\n", error.what());

@@ -167,14 +167,33 @@ TEST(KernelPacks, FewRowsAreTheProductOfTheWeight) {
   }
 }
 
-TEST(KernelPacks, MoreRowsAndOtherWordsGoThroughTheDecodedWeight) {
+TEST(KernelPacks, FewRowsOfOtherWordsAreTheProductOfTheRoundedWeight) {
+  NEED_GPU();
+  for (const uint32_t bits : {2, 3, 4, 5, 6, 7, 8}) {
+    for (const uint64_t group_size : {4, 32, 128}) {
+      for (const bool shuffled : {false, true}) {
+        SCOPED_TRACE(std::to_string(bits) + " bits, group " + std::to_string(group_size) +
+                     (shuffled ? ", g_idx" : ""));
+        const Packs packs(Packing::gptq, bits, 96, 544, group_size, LS_DTYPE_F16, shuffled);
+        expect_product(packs, packs.weight(), 5, LS_DTYPE_BF16, LS_DTYPE_F32, true, true);
+        if (bits != 4) continue;
+        const Packs awq(Packing::awq, bits, 96, 544, group_size, LS_DTYPE_F16, shuffled);
+        expect_product(awq, awq.weight(), 1, LS_DTYPE_BF16, LS_DTYPE_F32, false, true);
+        expect_product(awq, awq.weight(), 16, LS_DTYPE_F16, LS_DTYPE_F16, true, true);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(KernelPacks, MoreRowsAndFloat32GoThroughTheDecodedWeight) {
   NEED_GPU();
   for (const uint32_t bits : {3, 4}) {
     const Packs packs(Packing::gptq, bits, 96, 1024, 128, LS_DTYPE_F16, bits == 3);
     const auto weight = packs.weight();
     for (const uint32_t dtype : {LS_DTYPE_BF16, LS_DTYPE_F32}) {
       expect_product(packs, weight, 40, dtype, LS_DTYPE_F32, true, true);
-      if (bits == 3 || dtype == LS_DTYPE_F32) {
+      if (dtype == LS_DTYPE_F32) {
         expect_product(packs, weight, 3, dtype, LS_DTYPE_F32, true, true);
       }
     }

@@ -80,6 +80,61 @@ TEST(KernelWeights, EveryGgmlTypeDecodesToTheHostsValues) {
   EXPECT_EQ(seen, 26);
 }
 
+/// y of a few rows of bf16 against float64 sums on W rounded to bf16.
+void expect_few_rows(const ggml::TypeInfo& type, uint64_t rows, uint64_t k, uint64_t m) {
+  const auto blocks = blocks_of(type, rows, k);
+  std::vector<float> weight = host_values(type, blocks, rows * k);
+  for (float& one : weight) one = common::bf16_decode(common::bf16_encode(one));
+  Random random(static_cast<uint32_t>(m + k));
+  const uint64_t x_stride = k + 8, y_stride = rows + 3;
+  std::vector<uint16_t> x(m * x_stride);
+  for (uint16_t& one : x) one = common::bf16_encode(random.uniform());
+  std::vector<float> bias(rows);
+  for (float& one : bias) one = random.uniform();
+  const Memory device(blocks), device_x(x), device_bias(bias), y(m * y_stride * sizeof(float));
+  check(cuda::ggml_prepare(type.type));
+  cuda::EightsProduct call{};
+  call.x = device_x.at();
+  call.bias = device_bias.at();
+  call.y = y.at();
+  call.x_dtype = LS_DTYPE_BF16;
+  call.bias_dtype = call.y_dtype = LS_DTYPE_F32;
+  call.m = m;
+  call.n = rows;
+  call.k = k;
+  call.x_stride = x_stride;
+  call.y_stride = y_stride;
+  ASSERT_TRUE(cuda::eights_fit(call));
+  check(cuda::ggml_few_rows({type.type, device.at<uint8_t>(), 0, rows, k}, call));
+  check(cudaDeviceSynchronize());
+  const auto found = y.back<float>();
+  for (uint64_t i = 0; i < m; ++i) {
+    for (uint64_t j = 0; j < rows; ++j) {
+      double sum = bias[j], size = std::abs(sum);
+      for (uint64_t c = 0; c < k; ++c) {
+        const double product = double{common::bf16_decode(x[i * x_stride + c])} * weight[j * k + c];
+        sum += product;
+        size += std::abs(product);
+      }
+      const double bound = size * static_cast<double>(k + 8) * 0x1p-23;
+      ASSERT_NEAR(found[i * y_stride + j], sum, bound) << "row " << i << " column " << j;
+    }
+  }
+}
+
+TEST(KernelWeights, EveryGgmlTypeIsMultipliedWithAFewRows) {
+  NEED_GPU();
+  for (const ggml::TypeInfo& type : ggml::kTypes) {
+    if (!type.decodes) continue;
+    for (const uint64_t m : {1, 8, 9, 16}) {
+      SCOPED_TRACE(std::string(type.name) + ", m " + std::to_string(m));
+      expect_few_rows(type, 45, 2304, m);
+      if (type.elems <= 8) expect_few_rows(type, 45, 40, m);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 /// A part of `rows` rows in blocks of one type.
 void add_blocks(TestLayer& layer, ggml::Type id, uint64_t rows, uint64_t k) {
   const ggml::TypeInfo& type = *ggml::find_type(uint32_t{id});
@@ -135,19 +190,19 @@ std::vector<Case> cases() {
     for (const ggml::Type type : types) add_blocks(one.layer, type, 96, 512);
     out.push_back(std::move(one));
   };
-  blocks("Q4_0", {ggml::kQ4_0}, "gguf_q4_0_cublaslt");
-  blocks("Q6_K of two parts", {ggml::kQ6_K, ggml::kQ6_K}, "gguf_q6_k_cublaslt");
-  blocks("IQ3_S", {ggml::kIQ3_S}, "gguf_iq3_s_cublaslt");
-  blocks("mixed", {ggml::kQ4_K, ggml::kF16, ggml::kQ8_0}, "gguf_mixed_cublaslt");
+  blocks("Q4_0", {ggml::kQ4_0}, "gguf_q4_0_mma_cublaslt");
+  blocks("Q6_K of two parts", {ggml::kQ6_K, ggml::kQ6_K}, "gguf_q6_k_mma_cublaslt");
+  blocks("IQ3_S", {ggml::kIQ3_S}, "gguf_iq3_s_mma_cublaslt");
+  blocks("mixed", {ggml::kQ4_K, ggml::kF16, ggml::kQ8_0}, "gguf_mixed_mma_cublaslt");
   constexpr const char* kGptq = "auto_round:auto_gptq";
   out.push_back({"W4", "autoround", packing(4, 128, kGptq), words(4, false, 160, 512, 128, false),
                  "gptq_w4_mma_cublaslt"});
   out.push_back({"W4, g_idx", "autoround", packing(4, 128, kGptq),
-                 words(4, false, 96, 512, 128, true), "gptq_w4_cublaslt"});
+                 words(4, false, 96, 512, 128, true), "gptq_w4_mma_cublaslt"});
   out.push_back({"W3", "autoround", packing(3, 64, kGptq), words(3, false, 96, 512, 64, false),
-                 "gptq_w3_cublaslt"});
+                 "gptq_w3_mma_cublaslt"});
   out.push_back({"AWQ", "autoround", packing(4, 128, "auto_round:auto_awq"),
-                 words(4, true, 96, 512, 128, false), "awq_w4_cublaslt"});
+                 words(4, true, 96, 512, 128, false), "awq_w4_mma_cublaslt"});
   return out;
 }
 
