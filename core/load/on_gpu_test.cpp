@@ -106,6 +106,24 @@ TEST_F(OnGpu, AMappedFileThatBecameShorterIsAnError) {
                "file changed while reading: " + file() + ": found 5000000 bytes, expected ");
 }
 
+TEST_F(OnGpu, TheReportSaysWhereTimeWent) {
+  linear("kept", 3000, 512, "");
+  write();
+  auto model = load_all(with(2, 64 << 20));
+  ASSERT_TRUE(model.ok()) << model.error().text();
+  std::vector<std::string> elapsed, summed;
+  for (const PhaseTime& phase : model->report().phases) {
+    (phase.summed ? summed : elapsed).push_back(phase.name);
+    EXPECT_GE(phase.seconds, 0) << phase.name;
+    if (phase.name != "pin" && phase.name != "read") continue;
+    EXPECT_GT(phase.seconds, 0) << phase.name;
+    EXPECT_GT(phase.nbytes, 0u) << phase.name;
+  }
+  EXPECT_EQ(elapsed, (std::vector<std::string>{"allocate", "load", "release", "verify"}));
+  EXPECT_EQ(summed, (std::vector<std::string>{"admit", "read", "produce", "end", "pin", "wait",
+                                              "idle", "arrive"}));
+}
+
 TEST_F(OnGpu, ThePlanSaysWhereEachLayerIsMadeAndWhy) {
   some_layers();
   write();
