@@ -37,6 +37,8 @@ class Linear {
                                        SharedActivation& shared) const;
   /// y = gelu(x·Wᵀ + b), the tanh form.
   virtual void gelu_into(const at::Tensor& x, at::Tensor& y, SharedActivation& shared) const;
+  /// Whether a quantization method computes it.
+  virtual bool runs_by_method() const { return false; }
   /// Whether each row of y depends on its row of x alone, so that rows of several calls may be
   /// computed together. False where a method may look at all rows (one scale for the whole x).
   virtual bool rows_are_independent() const = 0;

@@ -50,6 +50,7 @@ class Observed final : public Linear {
     if (!state_->observer) return inner_->gelu_into(x, y, shared);
     Linear::gelu_into(x, y, shared);
   }
+  bool runs_by_method() const override { return inner_->runs_by_method(); }
   bool rows_are_independent() const override { return inner_->rows_are_independent(); }
 
  private:

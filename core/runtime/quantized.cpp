@@ -198,6 +198,7 @@ class QuantizedLinear final : public Linear {
     bound_->run(x, y, leaves ? at::Tensor() : bias_, shared);
     return leaves ? bias_ : at::Tensor();
   }
+  bool runs_by_method() const override { return true; }
   bool rows_are_independent() const override { return false; }
 
  private:
