@@ -166,7 +166,7 @@ bool place_heads(const Heads& heads) {
   const int64_t width = (heads.q + 2 * heads.kv) * heads.dim;
   if (!is_rows(from, batch * positions, width) || to.size(2) != width || to.stride(2) != 1 ||
       heads.offset < 0 || heads.offset + positions > to.size(1) || !cuda::heads_fit(heads.dim) ||
-      !is_vector_if(heads.q_weight, from, heads.dim) ||
+      !is_vector_if(heads.bias, from, width) || !is_vector_if(heads.q_weight, from, heads.dim) ||
       !is_vector_if(heads.k_weight, from, heads.dim) ||
       !is_table(heads.cosine, from.device(), positions, heads.dim / 2) ||
       !is_table(heads.sine, from.device(), positions, heads.dim / 2)) {
@@ -180,6 +180,7 @@ bool place_heads(const Heads& heads) {
   }
   const cuda::Heads call{.type = place->type,
                          .from = from.const_data_ptr(),
+                         .bias = data(heads.bias),
                          .q_weight = data(heads.q_weight),
                          .k_weight = data(heads.k_weight),
                          .cosine = heads.cosine.const_data_ptr<float>(),
@@ -195,7 +196,7 @@ bool place_heads(const Heads& heads) {
                          .dim = static_cast<int32_t>(heads.dim),
                          .q_eps = static_cast<float>(heads.q_eps),
                          .k_eps = static_cast<float>(heads.k_eps),
-                         .with_values = !in_place};
+                         .with_values = !in_place || heads.bias.defined()};
   return queued(cuda::place_heads(call, place->queue), "placing heads");
 }
 

@@ -29,6 +29,7 @@ struct Heads {
   at::Tensor& to;          // [batch, S, (q + 2·kv)·dim], last stride 1
   int64_t offset;          // rows [offset, offset + positions) of `to`; may be `from` itself
   int64_t q, kv, dim;
+  const at::Tensor& bias;                 // [(q + 2·kv)·dim], added first, or undefined
   const at::Tensor &q_weight, &k_weight;  // [dim], or undefined: no norm
   double q_eps, k_eps;
   const at::Tensor &cosine, &sine;  // float32 [positions, dim/2]

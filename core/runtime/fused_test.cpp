@@ -247,7 +247,7 @@ at::Tensor turned(const at::Tensor& x, const at::Tensor& weight, double eps,
 }
 
 struct HeadInputs {
-  at::Tensor from, q_weight, k_weight, cosine, sine;
+  at::Tensor from, bias, q_weight, k_weight, cosine, sine;
 };
 
 /// Random inputs of one case; with `gap` the projections are columns of a wider matrix.
@@ -256,6 +256,7 @@ HeadInputs inputs_of(const HeadCase& c, at::ScalarType type, bool norm, int64_t 
   const int64_t width = (c.q + 2 * c.kv) * c.dim;
   out.from = spread(normal({c.batch * c.positions, width}, type), gap, gap);
   if (norm) {
+    if (gap != 1) out.bias = normal({width}, type);
     out.q_weight = normal({c.dim}, type);
     out.k_weight = normal({c.dim}, type);
   }
@@ -272,6 +273,7 @@ bool place(const HeadInputs& in, const HeadCase& c, const at::Tensor& from, at::
                              .q = c.q,
                              .kv = c.kv,
                              .dim = c.dim,
+                             .bias = in.bias,
                              .q_weight = in.q_weight,
                              .k_weight = in.k_weight,
                              .q_eps = 1e-6,
@@ -284,19 +286,25 @@ bool place(const HeadInputs& in, const HeadCase& c, const at::Tensor& from, at::
 void expect_placed(const at::Tensor& to, const HeadInputs& in, const HeadCase& c,
                    const at::Tensor& from) {
   const at::Tensor placed = to.narrow(1, c.offset, c.positions);
+  const at::Tensor rounded = in.bias.defined() ? from.add(in.bias) : from;
+  at::Tensor sum = from.to(at::kDouble);
+  if (in.bias.defined()) sum = sum.add(in.bias.to(at::kDouble));
   int64_t first = 0;
   for (const auto& [count, weight, eps] :
        {std::tuple(c.q, in.q_weight, 1e-6), std::tuple(c.kv, in.k_weight, 1e-5)}) {
-    const at::Tensor x =
-        from.narrow(1, first * c.dim, count * c.dim).reshape({c.batch, c.positions, count, c.dim});
+    const auto part = [&, heads = count](const at::Tensor& rows) {
+      return rows.narrow(1, first * c.dim, heads * c.dim)
+          .reshape({c.batch, c.positions, heads, c.dim});
+    };
+    const at::Tensor x = part(rounded);
     const at::Tensor got = placed.narrow(2, first * c.dim, count * c.dim).reshape(x.sizes());
     const at::Tensor wide = weight.defined() ? weight.to(at::kDouble) : weight;
-    const at::Tensor want = turned(x.to(at::kDouble), wide, eps, in.cosine, in.sine);
+    const at::Tensor want = turned(part(sum), wide, eps, in.cosine, in.sine);
     expect_close(got, want, kFloor);
     expect_no_worse(got, turned(x, weight, eps, in.cosine, in.sine), want);
     first += count;
   }
-  const at::Tensor values = from.narrow(1, first * c.dim, c.kv * c.dim);
+  const at::Tensor values = rounded.narrow(1, first * c.dim, c.kv * c.dim);
   EXPECT_TRUE(
       at::equal(placed.narrow(2, first * c.dim, c.kv * c.dim).reshape(values.sizes()), values));
 }

@@ -90,13 +90,14 @@ at::Tensor turned(const at::Tensor& heads, const HeadNorm& norm, const RotaryTab
 
 void place_on_gpu(const at::Tensor& projections, const HeadCounts& heads, const HeadNorm& q_norm,
                   const HeadNorm& k_norm, const RotaryTable& table, RotaryPairs pairs,
-                  at::Tensor& out, int64_t offset) {
+                  at::Tensor& out, int64_t offset, const at::Tensor& bias) {
   if (pairs == RotaryPairs::adjacent && runtime::fused::place_heads({.from = projections,
                                                                      .to = out,
                                                                      .offset = offset,
                                                                      .q = heads.q,
                                                                      .kv = heads.kv,
                                                                      .dim = heads.dim,
+                                                                     .bias = bias,
                                                                      .q_weight = q_norm.weight,
                                                                      .k_weight = k_norm.weight,
                                                                      .q_eps = q_norm.eps,
@@ -105,15 +106,16 @@ void place_on_gpu(const at::Tensor& projections, const HeadCounts& heads, const 
                                                                      .sine = table.sine})) {
     return;
   }
+  const at::Tensor whole = bias.defined() ? projections.add(bias) : projections;
   const int64_t batch = out.size(0), rows = projections.size(0), count = rows / batch;
   const int64_t q = heads.q * heads.dim, kv = heads.kv * heads.dim;
   at::Tensor place = out.narrow(1, offset, count);
   const auto part = [&](int64_t from, int64_t many) {
-    return projections.narrow(1, from, many * heads.dim).reshape({rows, many, heads.dim});
+    return whole.narrow(1, from, many * heads.dim).reshape({rows, many, heads.dim});
   };
   place.narrow(2, 0, q).copy_(turned(part(0, heads.q), q_norm, table, pairs, batch));
   place.narrow(2, q, kv).copy_(turned(part(q, heads.kv), k_norm, table, pairs, batch));
-  place.narrow(2, q + kv, kv).copy_(projections.narrow(1, q + kv, kv).view({batch, count, kv}));
+  place.narrow(2, q + kv, kv).copy_(whole.narrow(1, q + kv, kv).view({batch, count, kv}));
 }
 
 }  // namespace
@@ -131,9 +133,9 @@ RotaryTable rotary_table(const at::Tensor& angles, at::Device device) {
 
 void place_heads(const at::Tensor& projections, const HeadCounts& heads, const HeadNorm& q_norm,
                  const HeadNorm& k_norm, const RotaryTable& table, RotaryPairs pairs,
-                 at::Tensor& out, int64_t offset) {
+                 at::Tensor& out, int64_t offset, const at::Tensor& bias) {
   if (!out.is_cpu()) {
-    return place_on_gpu(projections, heads, q_norm, k_norm, table, pairs, out, offset);
+    return place_on_gpu(projections, heads, q_norm, k_norm, table, pairs, out, offset, bias);
   }
   const int64_t width = heads.width(), batch = out.size(0), length = out.size(1);
   const int64_t count = projections.size(0) / batch;

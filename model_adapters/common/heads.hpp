@@ -31,13 +31,13 @@ struct HeadCounts {
   int64_t width() const { return (q + 2 * kv) * dim; }
 };
 
-/// Reads projections [batch·T, (q + 2·kv)·dim] (q heads, then k, then v), norms and rotates q and
-/// k by the table's T positions, and writes them to rows [offset, offset + T) of
-/// `out` [batch, S, (q + 2·kv)·dim]. On a GPU the projections may be those rows of `out`
-/// themselves.
+/// Reads projections [batch·T, (q + 2·kv)·dim] (q heads, then k, then v), adds `bias` (on a GPU,
+/// where it is defined), norms and rotates q and k by the table's T positions, and writes them to
+/// rows [offset, offset + T) of `out` [batch, S, (q + 2·kv)·dim]. On a GPU the projections may be
+/// those rows of `out` themselves.
 void place_heads(const at::Tensor& projections, const HeadCounts& heads, const HeadNorm& q_norm,
                  const HeadNorm& k_norm, const RotaryTable& table, RotaryPairs pairs,
-                 at::Tensor& out, int64_t offset);
+                 at::Tensor& out, int64_t offset, const at::Tensor& bias = {});
 
 /// Heads [first, first + count) of such a matrix as [batch, count, S, dim], a view.
 at::Tensor view_heads(const at::Tensor& placed, const HeadCounts& heads, int64_t first,

@@ -72,23 +72,23 @@ class Projection {
              const std::vector<int64_t>& passes, int64_t batch)
       : stream_(stream), heads_(heads), x_(x), passes_(passes) {
     const bool at_once = passes.size() > 1 && stream.qkv->rows_are_independent();
-    if (x.is_cpu() || batch > 1 || at_once) rows_ = apply(*stream.qkv, x, passes);
+    if (x.is_cpu() || batch > 1 || at_once) all_ = apply_without_bias(*stream.qkv, x, passes);
   }
 
   /// Those of pass p, which begins at row `first`, normed and rotated in rows [offset, …) of
   /// `placed`.
   void place(size_t p, int64_t first, const RotaryTable& table, at::Tensor& placed,
              int64_t offset) const {
-    at::Tensor rows;
-    if (rows_.defined()) {
-      rows = rows_.narrow(0, first, passes_[p]);
+    at::Tensor rows, bias = all_.bias;
+    if (all_.y.defined()) {
+      rows = all_.y.narrow(0, first, passes_[p]);
     } else {
       rows = placed.select(0, 0).narrow(0, offset, passes_[p]);
       runtime::SharedActivation shared;
-      stream_.qkv->into(x_.narrow(0, first, passes_[p]), rows, shared);
+      bias = stream_.qkv->into_without_bias(x_.narrow(0, first, passes_[p]), rows, shared);
     }
     place_heads(rows, heads_, stream_.q_norm, stream_.k_norm, table, RotaryPairs::adjacent, placed,
-                offset);
+                offset, bias);
   }
 
  private:
@@ -96,7 +96,7 @@ class Projection {
   const HeadCounts& heads_;
   const at::Tensor& x_;
   const std::vector<int64_t>& passes_;
-  at::Tensor rows_;  // of all passes
+  Product all_;  // of all passes
 };
 
 /// x += gate·product; the norm is then `next`'s.

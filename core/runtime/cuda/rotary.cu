@@ -33,6 +33,12 @@ __global__ void __launch_bounds__(256) heads_kernel(const Heads c, int shift) {
     const int p = lane + n * lanes;
     if (p >= packs) continue;
     load<kTogether>(from + p * V, values[n]);
+    if (c.bias != nullptr) {
+      float bias[V];
+      load<kTogether>(static_cast<const T*>(c.bias) + column + p * V, bias);
+#pragma unroll
+      for (int i = 0; i < V; ++i) values[n][i] += bias[i];
+    }
 #pragma unroll
     for (int i = 0; i < V; ++i) squares += values[n][i] * values[n][i];
   }
@@ -94,7 +100,8 @@ const char* place_heads(const Heads& call, const Queue& queue) {
       constexpr int kPack = kBytes / sizeof(T);
       const bool packs =
           whole(kPack, {call.dim, call.from_stride, call.to_stride, call.to_batch_stride}) &&
-          aligned({call.from, call.to, call.q_weight, call.k_weight, call.cosine, call.sine});
+          aligned({call.from, call.to, call.bias, call.q_weight, call.k_weight, call.cosine,
+                   call.sine});
       if (packs) return launch<T, kPack>(call, stream);
       return launch<T, 2>(call, stream);
     });

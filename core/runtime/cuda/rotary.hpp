@@ -6,14 +6,15 @@
 namespace loadstone::runtime::cuda {
 
 /// Row b·positions + t of `from` holds q heads of `dim` elements, then kv k heads, then kv v heads.
-/// It goes to row t of `to`'s batch b: q and k divided by sqrt(mean square + eps) and multiplied by
+/// It goes to row t of `to`'s batch b, after `bias` (as long as a row, or null) is added: q and k
+/// divided by sqrt(mean square + eps) and multiplied by
 /// their weight [dim] (where it isn't null), then adjacent pairs (a, b) turned to
 /// (a·cos - b·sin, a·sin + b·cos) by row t of the tables [positions, dim/2]; v as it is, or not
 /// written at all without `with_values`. `to` may be the rows of `from`. Strides in elements; dim
 /// is even and heads_fit(dim).
 struct Heads {
   Float type;
-  const void *from, *q_weight, *k_weight;
+  const void *from, *bias, *q_weight, *k_weight;
   const float *cosine, *sine;
   void* to;
   int64_t batch, positions, from_stride, to_stride, to_batch_stride;
