@@ -9,11 +9,12 @@
 namespace loadstone::runtime::fp8_attention::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / 32;
+constexpr int kThreads = 512, kWarps = kThreads / 32;
 constexpr int kChannels = 16, kLanesOfRow = kTile / kChannels;
 constexpr int kRowsOfWarp = 32 / kLanesOfRow, kPasses = kTile / (kWarps * kRowsOfWarp);
 constexpr int kTilesOfBlock = kWarps / 2;  // of sums_of_keys: a warp for k, one for v
-constexpr int kHalf = kChannels / 2;       // channels of v at once
+constexpr int kValues = kTile / kWarps;    // channels of v that a warp has
+constexpr int kAhead = 12;                 // tiles whose sums are asked for at once
 constexpr float kLargest = 448.0f, kMinScale = 1.0f / (448.0f * 512.0f);
 constexpr uint32_t kOnes = 0x38383838;  // e4m3
 constexpr unsigned kAllLanes = 0xffffffffu;
@@ -129,7 +130,7 @@ __device__ void prepare_q(const Call& call, const Workspace& space, int tile, in
   const int64_t tiles = (call.queries + kTile - 1) / kTile;
   uint8_t* out = space.q + (head * tiles + tile) * kTileNbytes;
   float* scales = space.q_scales + (head * tiles + tile) * kTile;
-#pragma unroll 2
+#pragma unroll
   for (int pass = 0; pass < kPasses; ++pass) {
     const int r = lane.row_of(pass);
     const int64_t row = int64_t{tile} * kTile + r;
@@ -146,6 +147,22 @@ __device__ void prepare_q(const Call& call, const Workspace& space, int tile, in
     const float scale = scale_of(found);
     store_codes(x, scale, out, r, lane.chunk);
     if (lane.chunk == 0) scales[r] = scale * call.scale;
+  }
+}
+
+/// Calls take(value) for one channel's value of every tile, in order.
+template <typename T, typename Take>
+__device__ inline void over_tiles(const T* of_channel, int64_t tiles, const Take& take) {
+  for (int64_t begin = 0; begin < tiles; begin += kAhead) {
+    T values[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (begin + i < tiles) values[i] = of_channel[(begin + i) * kTile];
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (begin + i < tiles) take(values[i]);
+    }
   }
 }
 
@@ -199,10 +216,9 @@ __device__ void prepare_k(const Call& call, const Workspace& space, int tile, in
     }
   }
   if (threadIdx.x < kTile) {
-    const float* part = space.k_sums + head * tiles * kTile + threadIdx.x;
     float sum = 0;
-#pragma unroll 8
-    for (int64_t t = 0; t < tiles; ++t) sum += part[t * kTile];
+    over_tiles(space.k_sums + head * tiles * kTile + threadIdx.x, tiles,
+               [&](float of_tile) { sum += of_tile; });
     mean[threadIdx.x] = sum / static_cast<float>(call.keys);
   }
   __syncthreads();
@@ -232,7 +248,7 @@ __device__ void prepare_k(const Call& call, const Workspace& space, int tile, in
   }
 }
 
-/// Channels become rows, keys their columns in key_at's order; then rows of ones. A warp has 16
+/// Channels become rows, keys their columns in key_at's order; then rows of ones. A warp has eight
 /// channels of all keys, a lane four keys: they are one word of each channel's row.
 template <typename T>
 __device__ void prepare_v(const Call& call, const Workspace& space, int tile, int64_t head) {
@@ -240,10 +256,9 @@ __device__ void prepare_v(const Call& call, const Workspace& space, int tile, in
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int64_t tiles = (call.keys + kTile - 1) / kTile, first = int64_t{tile} * kTile;
   if (threadIdx.x < kTile) {
-    const uint32_t* part = space.v_largest + head * tiles * kTile + threadIdx.x;
     uint32_t found = 0;
-#pragma unroll 8
-    for (int64_t t = 0; t < tiles; ++t) found = max(found, part[t * kTile]);
+    over_tiles(space.v_largest + head * tiles * kTile + threadIdx.x, tiles,
+               [&](uint32_t of_tile) { found = max(found, of_tile); });
     scales[threadIdx.x] = scale_of(found);
     if (tile == 0) space.v_scales[head * kTile + threadIdx.x] = scales[threadIdx.x];
   }
@@ -257,31 +272,28 @@ __device__ void prepare_v(const Call& call, const Workspace& space, int tile, in
     keys[c] = first + (lane / 8) * 32 + key_at(4 * (lane % 8) + c);
     stored |= keys[c] < call.keys ? 0xffu << 8 * c : 0;
   }
+  const int channel = kValues * warp;
+  float x[4][kValues] = {};
 #pragma unroll
-  for (int half = 0; half < kChannels; half += kHalf) {
-    const int channel = kChannels * warp + half;
-    float x[4][kHalf] = {};
-#pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      if (keys[c] < call.keys && channel < call.dim) {
-        load(v + keys[c] * call.v.row_stride + channel, x[c]);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kHalf; ++i) {
-      const Divisor by(scales[channel + i]);
-      const uint32_t four = two_codes(by.quotient(x[0][i]), by.quotient(x[1][i])) |
-                            two_codes(by.quotient(x[2][i]), by.quotient(x[3][i])) << 16;
-      *reinterpret_cast<uint32_t*>(out + place_in_tile(channel + i, 4 * lane)) = four & stored;
+  for (int c = 0; c < 4; ++c) {
+    if (keys[c] < call.keys && channel < call.dim) {
+      load(v + keys[c] * call.v.row_stride + channel, x[c]);
     }
   }
-  static_assert(kValueRows - kTile == kWarps);
+#pragma unroll
+  for (int i = 0; i < kValues; ++i) {
+    const Divisor by(scales[channel + i]);
+    const uint32_t four = two_codes(by.quotient(x[0][i]), by.quotient(x[1][i])) |
+                          two_codes(by.quotient(x[2][i]), by.quotient(x[3][i])) << 16;
+    *reinterpret_cast<uint32_t*>(out + place_in_tile(channel + i, 4 * lane)) = four & stored;
+  }
+  if (warp >= kValueRows - kTile) return;
   *reinterpret_cast<uint32_t*>(out + place_in_tile(kTile + warp, 4 * lane)) = kOnes & stored;
 }
 
 /// blockIdx.y: heads of k and v, then those of q.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 3) first_kernel(Call call, Workspace space) {
+__global__ void __launch_bounds__(kThreads, 2) first_kernel(Call call, Workspace space) {
   const int64_t kv_heads = call.batch * call.kv_heads, head = blockIdx.y;
   const int block = blockIdx.x;
   if (head < kv_heads) {
