@@ -93,6 +93,8 @@ class TreeBuilder : public YAML::EventHandler {
   void OnMapEnd() override { close(); }
 
   Problems& problems() { return problems_; }
+  /// Where the innermost list or map that is open begins.
+  const Mark& innermost() const { return stack_.back().node.mark(); }
   Node take_root() { return std::move(root_); }
 
   Mark place(const YAML::Mark& mark) const {
@@ -244,6 +246,12 @@ Result<Node> parse_yaml(std::string_view text, std::string file) {
   } catch (const Stop&) {
     return builder.problems().take();
   } catch (const YAML::Exception& error) {
+    if (error.msg == YAML::ErrorMsg::END_OF_SEQ_FLOW) {
+      return unreadable(builder.innermost(), "found \"[\" without its end, expected \"]\"");
+    }
+    if (error.msg == YAML::ErrorMsg::END_OF_MAP_FLOW) {
+      return unreadable(builder.innermost(), "found \"{\" without its end, expected \"}\"");
+    }
     return unreadable(builder.place(error.mark),
                       "found " + escaped(error.msg) + ", expected a YAML document");
   } catch (const std::exception& error) {
