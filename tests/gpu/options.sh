@@ -86,3 +86,20 @@ time.sleep(60)' $mib >"$work/holder" 2>&1 &
   done
   rm -rf $sized
 fi
+
+# Every component at its real size, BLOCKS of the transformer's (default 12): what drawing 1024x1024
+# takes beside the weights, of what was planned.
+if has sized; then
+  sized=/dev/shm/loadstone-sized
+  python3 tests/gpu/big_model.py $model $sized "${BLOCKS:-12}" blocks vae text_encoder || failed=3
+  prompt=$(printf 'a cup of coffee on the table %.0s' $(seq 36))
+  for method in ${METHODS:-null fp8}; do
+    quantized=()
+    [ "$method" = null ] || quantized=(--quantization "$method")
+    say "every size, $method" ""
+    "$loadstone" bench $sized --device cuda:0 --dtype bf16 --compute bf16 --prompt "$prompt" \
+      "${quantized[@]}" --num-inference-steps "${STEPS:-4}" --rounds 1 2>"$work/log" ||
+      { failed=3; tail -5 "$work/log"; }
+  done
+  rm -rf $sized
+fi

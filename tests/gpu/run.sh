@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs what tests/gpu/pack.sh bundled, on a machine with a GPU; prints a short table.
 #   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji attention warm load big kernels quantized
-#   sanitize place half decode (default: env unit emoji)
+#   sanitize place half decode sized (default: env unit emoji)
 # `kernels`: the plugins' kernels against their twins and the layer oracle, then layer rates at real
 # shapes. `quantized`: the small model with each method on the GPU against itself on the CPU.
 # `sanitize`: every test and a picture by each method under compute-sanitizer's memcheck.
@@ -9,6 +9,7 @@
 # loading and a step of 1024x1024 with METHODS (default: null fp8 int8 fp8+attention: e4m3 attention
 # too), kernels recorded or not by GRAPHS (default: on).
 # `place`: components apart. `half`: bf16 and fp16 activations. `decode`: the decoder at its real size.
+# `sized`: every component at its real size.
 # `attention`: 16 pictures of the small model with e4m3 attention against native ones.
 # Status 0: all passed or skipped; 3: something failed. Without a GPU everything is skipped.
 set -uo pipefail
