@@ -342,10 +342,13 @@ Result<Generated> QwenImageDrawer::generate(const GenerateOptions& options,
   LS_TRY(const auto embeddings, encode_texts(run));
   const StepShape shape = step_shape(run, embeddings);
   const auto longest = std::max_element(shape.text_tokens.begin(), shape.text_tokens.end());
-  out.planned =
-      plan_memory(text_, transformer_, vae_, shape, run.picture(),
-                  {options.num_inference_steps, kDropped + *longest,
-                   is_quantized(source_.model->plan(), "transformer"), source_.state->recording});
+  const plan::Plan& plan = source_.model->plan();
+  out.planned = plan_memory(text_, transformer_, vae_, shape, run.picture(),
+                            {.steps = options.num_inference_steps,
+                             .read_tokens = kDropped + *longest,
+                             .quantized_text = is_quantized(plan, "text_encoder"),
+                             .quantized = is_quantized(plan, "transformer"),
+                             .recording = source_.state->recording});
   out.timings.text = clock.lap();
   const at::Tensor initial = initial_latents(run);
   run.record("sigmas", at::tensor(schedule.sigmas));

@@ -23,7 +23,7 @@ runtime::RunMemory plan_memory(const TextModel& text, const Transformer& transfo
     if (kind.recording) out.recorded += recordings * (nbytes + kSegments);
   };
   if (!text.device().is_cpu()) {
-    phase(text.forward_nbytes(kind.read_tokens), step.text_tokens.size());
+    phase(text.forward_nbytes(kind.read_tokens, kind.quantized_text), step.text_tokens.size());
   }
   if (!transformer.device().is_cpu()) {
     phase(Denoiser::step_nbytes(transformer, step, kind.steps, kind.quantized), 1);

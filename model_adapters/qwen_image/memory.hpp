@@ -21,8 +21,8 @@ struct PictureSize {
 struct RunKind {
   int64_t steps = 1;
   int64_t read_tokens = 0;  // of the longest prompt, as the text model reads it
-  bool quantized = false;   // whether a method computes layers of the transformer
-  bool recording = false;   // whether kernels are recorded
+  bool quantized_text = false, quantized = false;  // whether a method computes layers
+  bool recording = false;                          // whether kernels are recorded
 };
 
 /// What isn't on a GPU counts nothing.

@@ -18,8 +18,6 @@ namespace {
 
 using runtime::Linear;
 
-constexpr int64_t kWidest = 4;  // bytes of an element
-
 struct Sizes {
   int64_t width = 0, layers = 0, vocabulary = 0;
   HeadCounts heads;
@@ -96,6 +94,7 @@ struct TextModel::Networks {
   std::vector<Layer> layers;
   at::Tensor final_norm;
   at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
   std::shared_ptr<runtime::RunState> state;
   std::map<int64_t, RotaryTable> tables;  // by length, at most 546 of them
 
@@ -119,6 +118,7 @@ Result<TextModel> TextModel::open(runtime::Weights& weights) {
   LS_TRY(networks->sizes, read_sizes(weights.config()));
   networks->state = weights.state();
   networks->device = weights.device();
+  networks->dtype = weights.dtype();
   // Published names, and those that the library uses in memory.
   const std::string root =
       weights.has_layer("model.language_model.embed_tokens") ? "model.language_model" : "model";
@@ -158,16 +158,18 @@ at::Device TextModel::device() const { return networks_->device; }
 int64_t TextModel::vocabulary() const { return networks_->sizes.vocabulary; }
 int64_t TextModel::width() const { return networks_->sizes.width; }
 
-uint64_t TextModel::forward_nbytes(int64_t tokens) const {
+uint64_t TextModel::forward_nbytes(int64_t tokens, bool quantized) const {
   const Networks& n = *networks_;
+  const auto element = static_cast<int64_t>(c10::elementSize(n.dtype));
   int64_t inner = 0;  // gate and up side by side
   for (const Layer& layer : n.layers) inner = std::max(inner, layer.gate_up->out());
-  // Rows, norm, q, k, v twice, attention; or gate, up, their codes and sums, and what they make.
-  const int64_t row = 8 * n.sizes.width + 4 * inner;
-  const int64_t scores = 2 * n.sizes.heads.q * tokens;  // where no kernel fuses attention
-  const int64_t weight = n.sizes.width * inner;
-  return static_cast<uint64_t>((tokens * (row + scores) + weight) * kWidest) +
-         runtime::kLibrariesNbytes;
+  // Rows, norm, q, k, v as a product and as attention reads them, its output; or rows, norm, gate
+  // and up, what is made of them, and the product. A method may have int32 sums beside that, and
+  // one layer's weights decoded. Scores in float32, where no kernel fuses attention.
+  const int64_t row = 8 * n.sizes.width * element + inner * (3 * element + (quantized ? 4 : 0));
+  const int64_t scores = 2 * n.sizes.heads.q * tokens * 4;
+  const int64_t weight = quantized ? n.sizes.width * inner * element : 0;
+  return static_cast<uint64_t>(tokens * (row + scores) + weight) + runtime::kLibrariesNbytes;
 }
 
 }  // namespace loadstone::networks::qwen_image

@@ -23,7 +23,7 @@ class TextModel {
   int64_t vocabulary() const;
   int64_t width() const;
   /// A bound on the bytes of tensors that forward() over `tokens` has at once on a GPU.
-  uint64_t forward_nbytes(int64_t tokens) const;
+  uint64_t forward_nbytes(int64_t tokens, bool quantized) const;
 
  private:
   struct Networks;
