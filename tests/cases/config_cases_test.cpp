@@ -117,7 +117,9 @@ std::string say(const PipelineConfig& config) {
   out += "\nload " + config.load.device + " " + config.load.dtype + " ring " +
          std::to_string(config.load.ring_nbytes) + " threads " +
          std::to_string(config.load.threads);
-  for (const auto& [name, target] : config.load.place) out += "\nplace " + name + " " + target.device;
+  if (config.load.io != "pread") out += " io " + config.load.io;
+  for (const auto& [name, target] : config.load.place)
+    out += "\nplace " + name + " " + target.device;
   if (const std::string run = config.run.text(); !run.empty()) out += "\nrun " + run;
   for (const auto& one : config.components) {
     out += "\ncomponent " + one.name + " " + one.path + " at " + one.mark.text();
