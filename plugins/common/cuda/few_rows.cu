@@ -1,6 +1,5 @@
-#include <algorithm>
-
 #include "common/cuda/few_rows.cuh"
+#include "common/cuda/few_rows_split.hpp"
 #include "device/hopper.cuh"
 
 namespace loadstone::common::cuda {
@@ -10,20 +9,9 @@ namespace hopper = device::hopper;
 using few::kBand;
 using few::kBatch;
 using few::kSteps;
+using few::Split;
 using int_packs::Matrix;
 using int_packs::Packing;
-
-constexpr uint32_t kWarps = 16;        // of a processor: 128 registers a thread
-constexpr int kAhead = 2;              // batches of a warp on their way
-constexpr uint32_t kMostShares = 8;    // blocks that split the columns: a cluster
-constexpr uint32_t kXRoom = 64 << 10;  // bytes of x that a block holds
-
-/// How blocks take W: `side` bands beside each other, `deep` warps that take turns at a band's
-/// batches, and `shares` blocks that each have a run of the columns. `chunk`: batches whose x a
-/// block holds, whole rounds of its warps' turns.
-struct Split {
-  uint32_t side, deep, shares, chunk;
-};
 
 /// Block `blockIdx.y` of the cluster: its batches.
 struct Share {
@@ -132,9 +120,10 @@ class Parts {
   uint32_t width_, m_, sources_, barrier_ = 0;
 };
 
-/// A block reads its first words before the kernel in front has ended, x after.
-template <typename T, int MT, bool wide, int G>
-__global__ void __launch_bounds__(kWarps * 32)
+/// `ahead`: batches of a warp on their way. A block reads its first words before the kernel in
+/// front has ended, x after.
+template <typename T, int MT, bool wide, int G, int ahead>
+__global__ void __launch_bounds__(few::kMostWarps * 32)
     few_rows_kernel(const __grid_constant__ FewRows c, const __grid_constant__ Split s) {
   extern __shared__ __align__(16) uint8_t room[];
   __shared__ uint64_t barrier;
@@ -144,11 +133,11 @@ __global__ void __launch_bounds__(kWarps * 32)
   const uint64_t n = (uint64_t{blockIdx.x} * s.side + warp % s.side) * kBand;
   const uint32_t end = n < c.w.n ? share.end : share.begin;
   const few::Band<wide, G> band(c.w, n, lane);
-  few::Batch<wide, G> ahead[kAhead];
+  few::Batch<wide, G> batches[ahead];
   uint32_t batch = share.begin + warp / s.side;
 #pragma unroll
-  for (uint32_t i = 0; i < kAhead; ++i) {
-    if (batch + i * s.deep < end) band.load(batch + i * s.deep, ahead[i]);
+  for (uint32_t i = 0; i < ahead; ++i) {
+    if (batch + i * s.deep < end) band.load(batch + i * s.deep, batches[i]);
   }
   Parts parts(c, s, reinterpret_cast<float*>(x + s.chunk * kSteps * MT * 32), &barrier);
 #if __CUDA_ARCH__ >= 900
@@ -163,12 +152,12 @@ __global__ void __launch_bounds__(kWarps * 32)
     __syncthreads();
     while (batch < min(to, end)) {
 #pragma unroll
-      for (uint32_t i = 0; i < kAhead; ++i, batch += s.deep) {
+      for (uint32_t i = 0; i < ahead; ++i, batch += s.deep) {
         if (batch >= end) continue;
-        few::multiply<T, MT, wide, G>(c.w, ahead[i], band.zero_shift(),
+        few::multiply<T, MT, wide, G>(c.w, batches[i], band.zero_shift(),
                                       x + (batch - from) * kSteps * MT * 32 + lane, total);
-        const uint32_t next = batch + kAhead * s.deep;
-        if (next < end) band.load(next, ahead[i]);
+        const uint32_t next = batch + ahead * s.deep;
+        if (next < end) band.load(next, batches[i]);
       }
     }
   }
@@ -190,10 +179,13 @@ struct Gpu {
   }
 };
 
-template <typename T, int MT, bool wide, int G>
-cudaError_t launch(const FewRows& c, const Split& s, int sm) {
-  const auto kernel = few_rows_kernel<T, MT, wide, G>;
-  const uint32_t bands = static_cast<uint32_t>(c.w.n / kBand);
+template <typename T, int MT, bool wide, int G, int ahead>
+cudaError_t launch(const FewRows& c, const Gpu& gpu, uint32_t warps) {
+  const auto kernel = few_rows_kernel<T, MT, wide, G, ahead>;
+  const auto bands = static_cast<uint32_t>(c.w.n / kBand);
+  const auto batches = static_cast<uint32_t>((c.w.k + kBatch - 1) / kBatch);
+  const few::Room room{static_cast<uint32_t>(gpu.processors), warps, ahead, gpu.sm >= 90};
+  const Split s = few::split_of(bands, batches, c.m, room);
   const size_t x_nbytes = size_t{s.chunk} * kSteps * MT * 32 * sizeof(uint4);
   const size_t parts_nbytes = size_t{s.deep} * s.side * kBand * c.m * sizeof(float);
   const cudaError_t status =
@@ -211,54 +203,29 @@ cudaError_t launch(const FewRows& c, const Split& s, int sm) {
   config.dynamicSmemBytes = x_nbytes + parts_nbytes;
   config.stream = c.stream;
   config.attrs = attributes;
-  config.numAttrs = sm < 90 ? 0 : 2;
+  config.numAttrs = gpu.sm < 90 ? 0 : 2;
   return cudaLaunchKernelEx(&config, kernel, c, s);
 }
 
-template <typename T, int MT>
-cudaError_t with_layout(const FewRows& c, const Split& s, int sm) {
-  const bool wide = c.w.scale_dtype == LS_DTYPE_F32, whole = c.w.group_size % kBatch == 0;
-  if (wide) return whole ? launch<T, MT, true, 1>(c, s, sm) : launch<T, MT, true, 4>(c, s, sm);
-  return whole ? launch<T, MT, false, 1>(c, s, sm) : launch<T, MT, false, 4>(c, s, sm);
+/// Registers are for many warps, or, where all words are on their way at once, for few that wait
+/// less for each other; those of small groups have no more to spare.
+template <typename T, int MT, bool wide>
+cudaError_t with_groups(const FewRows& c, const Gpu& gpu) {
+  constexpr uint32_t kFew = 8, kMany = MT == 1 ? 24 : 16;
+  if (c.w.group_size % kBatch != 0) return launch<T, MT, wide, 4, 2>(c, gpu, 16);
+  const uint64_t batches = (c.w.k + kBatch - 1) / kBatch * (c.w.n / kBand);
+  const uint64_t at_once = uint64_t{3} * kFew * static_cast<uint32_t>(gpu.processors);
+  if (batches <= at_once) return launch<T, MT, wide, 1, 3>(c, gpu, kFew);
+  return launch<T, MT, wide, 1, MT>(c, gpu, kMany);
 }
 
 template <typename T>
-cudaError_t with_rows(const FewRows& c, const Split& s, int sm) {
-  return c.m <= 8 ? with_layout<T, 1>(c, s, sm) : with_layout<T, 2>(c, s, sm);
-}
-
-/// Batches that a block holds x of: its share, or as many rounds of its warps as have room.
-uint32_t chunk_of(const Split& s, uint32_t batches, uint64_t m) {
-  const uint32_t share = (batches + s.shares - 1) / s.shares, round = s.deep * kAhead;
-  const uint32_t room = kXRoom / (kBatch * 2 * (m > 8 ? 16 : 8));
-  return std::min((share + round - 1) / round, std::max(1u, room / round)) * round;
-}
-
-/// The most warps at work that the processors hold at once, of equals the most shares; more rows of
-/// x are worth wider blocks, which read x less often.
-Split split_of(const FewRows& c, const Gpu& gpu) {
-  const auto bands = static_cast<uint32_t>(c.w.n / kBand);
-  const auto batches = static_cast<uint32_t>((c.w.k + kBatch - 1) / kBatch);
-  const auto processors = static_cast<uint32_t>(gpu.processors);
-  Split best{c.m > 8 ? 4u : 2u, 1, 1, 0};
-  double most = 0;
-  for (uint32_t shares = 1; shares <= (gpu.sm >= 90 ? kMostShares : 1); shares *= 2) {
-    for (uint32_t deep = 1; deep <= kWarps / best.side && deep * shares <= batches; ++deep) {
-      const uint32_t blocks = (bands + best.side - 1) / best.side * shares;
-      const uint32_t at_once = processors * (kWarps / (best.side * deep));
-      const uint32_t waves = (blocks + at_once - 1) / at_once;
-      const uint32_t rounds = ((batches + shares - 1) / shares + deep - 1) / deep;
-      const double full =
-          std::min(1.0, static_cast<double>(blocks * best.side * deep) / (processors * kWarps));
-      const double value = full * batches / (rounds * deep * shares) / waves;
-      if (value < 0.99 * most) continue;
-      most = std::max(most, value);
-      best.deep = deep;
-      best.shares = shares;
-    }
+cudaError_t with_rows(const FewRows& c) {
+  const Gpu gpu = Gpu::current();
+  if (c.w.scale_dtype == LS_DTYPE_F32) {
+    return c.m <= 8 ? with_groups<T, 1, true>(c, gpu) : with_groups<T, 2, true>(c, gpu);
   }
-  best.chunk = chunk_of(best, batches, c.m);
-  return best;
+  return c.m <= 8 ? with_groups<T, 1, false>(c, gpu) : with_groups<T, 2, false>(c, gpu);
 }
 
 }  // namespace
@@ -280,10 +247,7 @@ bool few_rows_fit(const FewRows& c) {
 
 cudaError_t few_rows(const FewRows& c) {
   if (c.m == 0) return cudaSuccess;
-  const Gpu gpu = Gpu::current();
-  const Split s = split_of(c, gpu);
-  return c.x_dtype == LS_DTYPE_F16 ? with_rows<__half>(c, s, gpu.sm)
-                                   : with_rows<__nv_bfloat16>(c, s, gpu.sm);
+  return c.x_dtype == LS_DTYPE_F16 ? with_rows<__half>(c) : with_rows<__nv_bfloat16>(c);
 }
 
 }  // namespace loadstone::common::cuda
