@@ -151,7 +151,11 @@ cudaError_t launch(void (*kernel)(Parameters...), uint32_t shared_nbytes, const 
   attributes[0].id = cudaLaunchAttributeClusterDimension;
   attributes[0].val.clusterDim.x = kBlocks;
   attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
-  // Blocks may start where the kernel before has left (quantize.cu says when), and wait there.
+  // Blocks may start where the kernel before has left (quantize.cu says when), and wait there. Not
+  // while a graph records them: such edges beside other streams' are untried.
+  cudaStreamCaptureStatus recording = cudaStreamCaptureStatusNone;
+  const cudaError_t asked = cudaStreamIsCapturing(stream, &recording);
+  if (asked != cudaSuccess) return asked;
   attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
@@ -160,7 +164,7 @@ cudaError_t launch(void (*kernel)(Parameters...), uint32_t shared_nbytes, const 
   config.dynamicSmemBytes = shared_nbytes;
   config.stream = stream;
   config.attrs = attributes;
-  config.numAttrs = 2;
+  config.numAttrs = recording == cudaStreamCaptureStatusNone ? 2 : 1;
   return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
