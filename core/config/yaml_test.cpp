@@ -68,9 +68,7 @@ TEST(Yaml, S35_RefusesWhatYamlCppLetsThrough) {
       {"[1]: a\n", "yaml refused: c.yaml:1:1: found a list or map as a key, expected a name"},
       {"? \n: a\n", "yaml refused: c.yaml:2:1: found a list or map as a key, expected a name"},
       {"{: a}\n", "yaml refused: c.yaml:1:2: found an empty key, expected a name"},
-      {"a: [1\n",
-       "yaml refused: c.yaml:2:1: found end of sequence flow not found, expected a YAML "
-       "document"},
+      {"a: [1\n", "yaml refused: c.yaml:1:4: found \"[\" without its end, expected \"]\""},
       {"a:\n\tb: 1\n",
        "yaml refused: c.yaml:2:3: found illegal map value, expected a YAML "
        "document"},
