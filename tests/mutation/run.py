@@ -200,7 +200,7 @@ def reviewed():
 
 def key_of(one):
     """The same though lines move."""
-    return one['file'], one['operator'], one['text']
+    return one['file'], one['operator'], one['text'].strip()
 
 
 def main():
