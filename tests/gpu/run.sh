@@ -1,16 +1,23 @@
 #!/usr/bin/env bash
 # Runs what tests/gpu/pack.sh bundled, on a machine with a GPU; prints a short table.
-#   tests/gpu/run.sh [PACK] [STEP…]     steps: env unit emoji attention warm load big kernels quantized
-#   sanitize place half decode sized (default: env unit emoji)
-# `kernels`: the plugins' kernels against their twins and the layer oracle, then layer rates at real
-# shapes. `quantized`: the small model with each method on the GPU against itself on the CPU.
-# `sanitize`: every test and a picture by each method under compute-sanitizer's memcheck.
-# `big` writes a model of true width into /dev/shm (BLOCKS of it, default 30: 20 GB) and measures
-# loading and a step of 1024x1024 with METHODS (default: null fp8 int8 fp8+attention: e4m3 attention
-# too), kernels recorded or not by GRAPHS (default: on).
-# `place`: components apart. `half`: bf16 and fp16 activations. `decode`: the decoder at its real size.
-# `sized`: every component at its real size.
-# `attention`: 16 pictures of the small model with e4m3 attention against native ones.
+#   tests/gpu/run.sh [PACK] [STEP…]      (default: env unit emoji)
+# Steps:
+#   env        the GPU, the program, its plugins
+#   unit       every test of the pack
+#   emoji      the recorded pictures of the small model, float32 and bf16
+#   quantized  the small model with each method on the GPU against itself on the CPU
+#   half       bf16 and fp16 activations against float32
+#   attention  16 pictures of the small model with e4m3 attention against native ones
+#   place      components apart, on CPU and GPU
+#   warm       warm pictures and their traces, kernels recorded and not
+#   sanitize   every test and a picture by each method under compute-sanitizer's memcheck
+#   kernels    the plugins' kernels against their twins and the layer oracle, then layer rates
+#   load       loading a model of true width, beside a bare loop and other loaders
+#   big        loading it, and steps of 1024x1024 with METHODS (default: null fp8 int8 fp8+attention,
+#              e4m3 attention too), kernels recorded or not by GRAPHS (default: on)
+#   decode     the decoder at its real size
+#   sized      every component at its real size
+# Models of true width are written into /dev/shm, BLOCKS of them (default 30: 20 GB).
 # Status 0: all passed or skipped; 3: something failed. Without a GPU everything is skipped.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
