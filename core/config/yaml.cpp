@@ -22,6 +22,7 @@ namespace {
 constexpr uint64_t kMaxNbytes = 1u << 20;
 constexpr size_t kMaxDepth = 32;
 constexpr size_t kMaxProblems = 20;
+constexpr std::string_view kNodeAsKey = "found a list or map as a key";
 
 /// Thrown out of yaml-cpp's event callbacks, caught in parse_yaml.
 struct Stop {};
@@ -101,10 +102,14 @@ class TreeBuilder : public YAML::EventHandler {
     return Mark{file_, static_cast<uint32_t>(mark.line + 1),
                 static_cast<uint32_t>(mark.column + 1)};
   }
+  [[noreturn]] void refuse(const Mark& mark, const std::string& found,
+                           const std::string& expected) {
+    problems_.add("yaml refused", mark, found + ", expected " + expected);
+    throw Stop{};
+  }
   [[noreturn]] void refuse(const YAML::Mark& mark, const std::string& found,
                            const std::string& expected) {
-    problems_.add("yaml refused", place(mark), found + ", expected " + expected);
-    throw Stop{};
+    refuse(place(mark), found, expected);
   }
 
  private:
@@ -114,6 +119,7 @@ class TreeBuilder : public YAML::EventHandler {
     std::string key;
     Mark key_mark;
     std::unordered_map<std::string, Mark> keys;  // of a map: where each was first seen
+    bool is_key = false;                         // refused when it ends, if it does
   };
 
   void refuse_anchor(const YAML::Mark& mark, YAML::anchor_t anchor) {
@@ -138,15 +144,20 @@ class TreeBuilder : public YAML::EventHandler {
   void open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, Node node) {
     refuse_anchor(mark, anchor);
     refuse_tag(mark, tag);
-    if (expects_key()) refuse(mark, "found a list or map as a key", "a name");
+    // A bracket that nothing closes reads as a key too: what is wrong then is its missing end.
+    const bool bracket = mark.pos >= 0 && static_cast<size_t>(mark.pos) < source_.size() &&
+                         std::string_view("[{").find(source_[mark.pos]) != std::string_view::npos;
+    const bool is_key = expects_key();
+    if (is_key && !bracket) refuse(mark, std::string(kNodeAsKey), "a name");
     if (stack_.size() >= kMaxDepth) {
       refuse(mark, "found nesting deeper than " + std::to_string(kMaxDepth),
              "at most " + std::to_string(kMaxDepth));
     }
-    stack_.push_back(Open{std::move(node), false, {}, {}, {}});
+    stack_.push_back(Open{std::move(node), false, {}, {}, {}, is_key});
   }
 
   void close() {
+    if (stack_.back().is_key) refuse(innermost(), std::string(kNodeAsKey), "a name");
     Node node = std::move(stack_.back().node);
     stack_.pop_back();
     place_value(std::move(node));
