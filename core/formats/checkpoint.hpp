@@ -68,8 +68,8 @@ struct Component {
   /// Tensors that the container holds in another shape (a convolution in rows of whole blocks):
   /// index and true shape.
   std::vector<std::pair<uint32_t, std::vector<uint64_t>>> reshaped;
-  /// The base model's component whose place this one's files take (`gguf_model`); null: none. Its
-  /// tensors are described only: their file indices mean nothing here.
+  /// The base model's component whose place this one's files take (`components`, `gguf_model`);
+  /// null: none. Its tensors are described only: their file indices mean nothing here.
   std::shared_ptr<const Component> replaced;
 
   const TensorEntry* find(std::string_view tensor_name) const;  // linear; index it for many

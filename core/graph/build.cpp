@@ -277,16 +277,20 @@ class LayerBuilder {
       orders_;  // of each fused layer's parts, as added
 };
 
-/// Holds a component from elsewhere against the base model's that it replaces.
+/// Holds a component from elsewhere against the base model's that it replaces. One that brings a
+/// config of another model is that model (plans note it); a base without tensors says nothing.
 Status check_against_base(const formats::Component& component, std::span<const Layer> layers,
+                          std::span<const formats::FileEntry> files,
                           const AdapterComponent& knowledge, const Adapter& adapter,
                           const CommonModules& common) {
   const formats::Component& base = *component.replaced;
+  if (base.tensors.empty()) return {};
+  if (!other_geometry(component.config, base.config).empty()) return {};
   Graph graph;
   graph.components.emplace_back();
   LayerBuilder builder(base, knowledge, common, 0, graph);
   LS_CHECK(builder.build(split_modules(base, nullptr, adapter.strip)));
-  return check_fit({component, layers}, {base, graph.layers});
+  return check_fit({component, layers, files}, {base, graph.layers, {}});
 }
 
 GraphComponent describe(const Assignment& one, const Adapter& adapter) {
@@ -374,8 +378,8 @@ Result<Graph> build_graph(const formats::Checkpoint& checkpoint, const Adapters&
     }
     if (status.ok() && component.replaced) {
       const std::span<const Layer> layers(graph.layers);
-      status = check_against_base(component, layers.subspan(first), *one.knowledge, *found.adapter,
-                                  adapters.common);
+      status = check_against_base(component, layers.subspan(first), checkpoint.files,
+                                  *one.knowledge, *found.adapter, adapters.common);
     }
     if (!status.ok()) return std::move(status).error().at(checkpoint.path + ": " + one.name);
   }

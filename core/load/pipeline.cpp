@@ -58,6 +58,7 @@ Status replace_component(formats::Checkpoint& checkpoint, const config::Componen
                      ", expected one, or one called " + quoted(source.name),
                  ""};
   }
+  part->replaced = std::make_shared<const formats::Component>(*own);
   put_in_place(std::move(*part), other, *own, checkpoint);
   return {};
 }

@@ -1,6 +1,7 @@
 #include <set>
 
 #include "base/text.hpp"
+#include "graph/fit.hpp"
 #include "graph/original_names.hpp"
 #include "plan/family_order.hpp"
 #include "plan/planner.hpp"
@@ -17,6 +18,19 @@ Status check_name_adapters(const formats::Checkpoint& checkpoint, const graph::G
     return graph::no_name_adapter(graph, component, escaped(stored.source));
   }
   return {};
+}
+
+/// Components from elsewhere that are another model than the base's by their own config.
+std::vector<std::string> other_models(const formats::Checkpoint& checkpoint) {
+  std::vector<std::string> out;
+  for (const formats::Component& one : checkpoint.components) {
+    if (!one.replaced || one.replaced->tensors.empty()) continue;
+    const std::string other = graph::other_geometry(one.config, one.replaced->config);
+    if (other.empty()) continue;
+    out.push_back(escaped(one.source) + ": its config.json is another model's than the base's (" +
+                  other + "): its tensors aren't held against the base's modules");
+  }
+  return out;
 }
 
 /// What is known of the methods that the plan uses on this family, where that isn't the best.
@@ -71,6 +85,7 @@ Result<Plan> make_plan(std::shared_ptr<const formats::Checkpoint> checkpoint, gr
   LS_CHECK(note_mapped_files(plan));
   plan.rules = std::move(rules);
   plan.notes.insert(plan.notes.begin(), notes.begin(), notes.end());
+  for (std::string& note : other_models(*plan.checkpoint)) plan.notes.push_back(std::move(note));
   if (plan.graph.family_known && plan.graph.support.is_map()) {
     for (std::string& note : support_notes(plan)) plan.notes.push_back(std::move(note));
   }
