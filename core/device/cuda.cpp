@@ -29,6 +29,13 @@ Result<Properties> properties(uint32_t index) {
   return Properties{name, static_cast<uint32_t>(major * 10 + minor), total};
 }
 
+Result<uint64_t> free_nbytes(uint32_t index) {
+  LS_CHECK(enter(index));
+  size_t free = 0, total = 0;
+  LS_CHECK(check(driver()->memory(&free, &total), "asking a GPU"));
+  return uint64_t{free};
+}
+
 Result<Memory> Memory::allocate(uint32_t index, uint64_t nbytes) {
   LS_CHECK(enter(index));
   Memory memory;

@@ -18,6 +18,9 @@ struct Properties {
 /// Errors: unsupported ("cannot use cuda:N: …") where there is no driver or no such GPU.
 Result<Properties> properties(uint32_t index);
 
+/// Bytes of a GPU's memory that nobody holds now, this process or another.
+Result<uint64_t> free_nbytes(uint32_t index);
+
 /// Memory of a GPU, freed with the object. Its address means nothing to the CPU.
 class Memory {
  public:

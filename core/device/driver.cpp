@@ -29,7 +29,7 @@ Result<Driver> open_driver() {
       bind(library, "cuInit", d.init) && bind(library, "cuDeviceGetCount", d.count) &&
       bind(library, "cuDeviceGet", d.get) && bind(library, "cuDeviceGetName", d.name) &&
       bind(library, "cuDeviceGetAttribute", d.attribute) &&
-      bind(library, "cuDeviceTotalMem_v2", d.total) &&
+      bind(library, "cuDeviceTotalMem_v2", d.total) && bind(library, "cuMemGetInfo_v2", d.memory) &&
       bind(library, "cuDevicePrimaryCtxRetain", d.retain) &&
       bind(library, "cuCtxSetCurrent", d.set_current) &&
       bind(library, "cuMemAlloc_v2", d.allocate) && bind(library, "cuMemFree_v2", d.free) &&

@@ -20,6 +20,7 @@ struct Driver {
   int (*name)(char*, int, int);
   int (*attribute)(int*, int, int);
   int (*total)(size_t*, int);
+  int (*memory)(size_t* free, size_t* total);
   int (*retain)(Handle*, int);
   int (*set_current)(Handle);
   int (*allocate)(Address*, size_t);

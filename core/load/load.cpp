@@ -9,6 +9,7 @@
 
 #include "base/text.hpp"
 #include "load/engine.hpp"
+#include "load/fit.hpp"
 #include "load/loaded_model.hpp"
 
 namespace loadstone::load {
@@ -110,6 +111,7 @@ int32_t LoadedModel::gpu_of(uint32_t layer) const {
 
 Result<LoadedModel> load(std::shared_ptr<const plan::Plan> plan, const LoadControl& control) {
   LS_CHECK(check_targets(*plan));
+  LS_CHECK(check_fits(*plan));
   auto start = Clock::now();
   Report report;
   report.predicted_peak_host = plan->peaks.host;

@@ -3,6 +3,7 @@
 
 #include "commands.hpp"
 #include "exit_code.hpp"
+#include "load/fit.hpp"
 #include "plan/explain.hpp"
 #include "session.hpp"
 #include "terminal.hpp"
@@ -36,6 +37,7 @@ Result<int> run(const PlanOptions& options) {
     engine.config.load.device_mark = {};
   }
   LS_TRY(const auto plan, engine.loader.plan(engine.config));
+  if (const Status fits = load::check_fits(*plan); !fits.ok()) print_note(fits.error().text());
   LS_TRY(const std::string text, text_of(*plan, options));
   LS_CHECK(print(text));
   return kFine;

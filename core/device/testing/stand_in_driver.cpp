@@ -1,7 +1,9 @@
 // A stand-in for libcuda.so.1 over host memory, for tests of everything but speed on machines
 // without a GPU. Copies, and what cuLaunchHostFunc puts in place of kernels, happen as late as the
 // driver may let them: when an event or a stream is waited for. Pinned memory that is overwritten
-// too early, or a copy that nobody waits for, shows as wrong bytes.
+// too early, or a copy that nobody waits for, shows as wrong bytes. Its memory is 8 GiB, or as many
+// bytes as STAND_IN_NBYTES says.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -38,7 +40,6 @@ struct Event {
 };
 
 constexpr int kFine = 0, kInvalid = 1, kOutOfMemory = 2;
-constexpr size_t kMemory = size_t{8} << 30;
 constexpr int kMajorAttribute = 75, kReadOnlyRegisterAttribute = 113;
 
 void* fresh(size_t nbytes) {
@@ -74,6 +75,42 @@ Registered& registered() {
   return all;
 }
 
+/// The GPU's memory and what is allocated of it.
+class DeviceMemory {
+ public:
+  static size_t total() {
+    const char* asked = std::getenv("STAND_IN_NBYTES");
+    return asked != nullptr ? std::strtoull(asked, nullptr, 10) : size_t{8} << 30;
+  }
+  size_t free() {
+    std::lock_guard lock(mutex_);
+    return total() - std::min(total(), taken_);
+  }
+  void* allocate(size_t nbytes) {
+    std::lock_guard lock(mutex_);
+    if (nbytes > total() - std::min(total(), taken_)) return nullptr;
+    void* at = fresh(nbytes);
+    if (at != nullptr) taken_ += sizes_[at] = nbytes;
+    return at;
+  }
+  void release(void* at) {
+    std::lock_guard lock(mutex_);
+    taken_ -= sizes_[at];
+    sizes_.erase(at);
+    std::free(at);
+  }
+
+ private:
+  std::mutex mutex_;
+  size_t taken_ = 0;
+  std::map<void*, size_t> sizes_;
+};
+
+DeviceMemory& device_memory() {
+  static DeviceMemory one;
+  return one;
+}
+
 }  // namespace
 
 extern "C" {
@@ -85,18 +122,25 @@ int cuDeviceGetAttribute(int* value, int which, int) {
   *value = which == kMajorAttribute ? 9 : which == kReadOnlyRegisterAttribute ? 1 : 0;
   return kFine;
 }
-int cuDeviceTotalMem_v2(size_t* nbytes, int) { return *nbytes = kMemory, kFine; }
+int cuDeviceTotalMem_v2(size_t* nbytes, int) { return *nbytes = DeviceMemory::total(), kFine; }
+int cuMemGetInfo_v2(size_t* free, size_t* total) {
+  *free = device_memory().free();
+  *total = DeviceMemory::total();
+  return kFine;
+}
 int cuDevicePrimaryCtxRetain(void** context, int) {
   static int any;
   return *context = &any, kFine;
 }
 int cuCtxSetCurrent(void*) { return kFine; }
 int cuMemAlloc_v2(uint64_t* address, size_t nbytes) {
-  void* at = nbytes > kMemory ? nullptr : fresh(nbytes);
+  void* at = device_memory().allocate(nbytes);
   *address = reinterpret_cast<uint64_t>(at);
   return at == nullptr ? kOutOfMemory : kFine;
 }
-int cuMemFree_v2(uint64_t address) { return std::free(reinterpret_cast<void*>(address)), kFine; }
+int cuMemFree_v2(uint64_t address) {
+  return device_memory().release(reinterpret_cast<void*>(address)), kFine;
+}
 int cuMemHostAlloc(void** at, size_t nbytes, unsigned) { return *at = fresh(nbytes), kFine; }
 int cuMemFreeHost(void* at) { return std::free(at), kFine; }
 /// Refuses what the driver refuses: parts of a page, and what is registered already.
