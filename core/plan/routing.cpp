@@ -6,51 +6,20 @@
 
 #include "base/text.hpp"
 #include "plan/routing_declared.hpp"
+#include "plan/routing_default.hpp"
 #include "plan/routing_entries.hpp"
+#include "plan/routing_ignored.hpp"
 #include "plan/routing_names.hpp"
 #include "plan/routing_rules.hpp"
+#include "plan/routing_stored.hpp"
 
 namespace loadstone::plan {
 namespace {
-
-using ChoicePtr = std::shared_ptr<const config::MethodChoice>;
-
-/// Why a family keeps a layer, in words.
-std::string reason_of(const std::string& why) {
-  static const std::map<std::string, std::string> kReasons = {
-      {"precision", "small and sensitive: errors here multiply"},
-      {"io", "entry or exit of the model"},
-      {"norm_mod", "modulation: its errors multiply into every block"},
-      {"double_block", "double-stream block: the reference quantizes single-stream blocks only"},
-      {"plain", "an ordinary product in the reference, never offered to a method"},
-      {"component", "its component is outside the default scope"},
-      {"stage", "its stage is outside the default scope"},
-      {"router", "expert router"},
-      {"head", "logits head"},
-      {"not_linear", "no matrix product"},
-      {"unknown", "no pattern of the family names it"},
-      {"unknown_family", "no adapter knows this model"},
-  };
-  auto found = kReasons.find(why);
-  return found == kReasons.end() ? why : found->second;
-}
-
-bool is_product(const graph::Layer& layer) {
-  return layer.kind == graph::LayerKind::linear || layer.kind == graph::LayerKind::grouped_linear;
-}
 
 std::string place_of(const Mark& mark, const std::string& otherwise) {
   std::string text = mark.text();
   return text.empty() ? otherwise : text;
 }
-
-/// A user's ignore list, compiled once for each choice. `field` is what its method calls it.
-struct IgnoreList {
-  std::string field = "ignored_layers";
-  std::vector<Node> entries;
-  config::PatternSet patterns;
-  std::vector<bool> matched;
-};
 
 class Router {
  public:
@@ -84,13 +53,6 @@ class Router {
   }
 
  private:
-  struct Counts {
-    uint64_t serialized = 0;
-    uint64_t plain = 0;       // declared, stored plain
-    uint64_t undeclared = 0;  // serialized although the declaration keeps it
-    std::string method, first_plain, first_undeclared;
-  };
-
   const formats::Component& stored(const graph::Layer& layer) const {
     return checkpoint_.components[graph_.components[layer.component].checkpoint_component];
   }
@@ -109,7 +71,7 @@ class Router {
     nearest_.add(names);
     const bool serialized = layer.role != "marker" && is_serialized(layer, stored(layer));
     auto& declared = declared_[layer.component];
-    if (declared) count(layer, *declared, names, serialized);
+    if (declared) stored_forms_.add(layer, *declared, names, serialized);
     Routed out;
     bool done = false;
     for (uint32_t id : rules_->matching(layer, component, stored(layer), names, problems_)) {
@@ -147,10 +109,6 @@ class Router {
     return entries.whole;
   }
 
-  static std::string default_name(const graph::Layer& layer) {
-    return layer.fallback.quantize ? "default:quantize" : "default:" + layer.fallback.why;
-  }
-
   static std::string say(const Entry& entry) {
     std::string what = entry.choice ? entry.choice->method : "keep";
     std::string key = entry.key.empty() ? "default scope" : "component " + quoted(entry.key);
@@ -184,7 +142,7 @@ class Router {
     auto& declared = declared_[layer.component];
     if (serialized && declared &&
         config::fold_name(declared->method()) != config::fold_name(choice->method)) {
-      if (reported_.insert({choice.get(), layer.component, UINT32_MAX}).second) {
+      if (reported_.insert({choice.get(), layer.component}).second) {
         problems_.add("configuration disagrees with the checkpoint", mark,
                       "found " + choice->method + " for " + quoted(layer.path) + ", expected " +
                           declared->method() + " as " + declared->where() + " declares");
@@ -238,30 +196,11 @@ class Router {
   /// True when the choice's ignore list names the layer, by its own name or all parts' names.
   bool keep_if_ignored(const graph::Layer& layer, const LayerNames& names, const ChoicePtr& choice,
                        bool serialized, Routed& out) {
-    IgnoreList* list = ignore_list(choice);
-    if (!list) return false;
-    const NameHits hits = match_names(list->patterns, names);
-    for (uint32_t id : hits.own) list->matched[id] = true;
-    const uint32_t* entry = hits.own.empty() ? nullptr : &hits.own.front();
-    std::vector<bool> named;
-    for (const auto& part : hits.parts) {
-      for (uint32_t id : part) list->matched[id] = true;
-      named.push_back(!part.empty());
-      if (!entry && !part.empty()) entry = &part.front();
-    }
-    if (!entry) return false;
-    const Node& text = list->entries[*entry];
-    const bool all = std::find(named.begin(), named.end(), false) == named.end();
-    if (hits.own.empty() && !all) {
-      if (reported_.insert({choice.get(), layer.component, *entry}).second) {
-        problems_.add(list->field + " names part of a fused layer", text.mark(),
-                      "found " + quoted(text.raw()) + " for part of " + quoted(layer.path) +
-                          ", expected " + missing_parts(names, named) + " too");
-      }
-      return true;
-    }
+    const Ignored found = ignored_.find(choice, layer, names, problems_);
+    if (found.entry == nullptr) return found.in_part;
+    const Node& text = *found.entry;
     out.ignored = text.raw();
-    out.reason = list->field + " entry " + quoted(out.ignored);
+    out.reason = found.field + " entry " + quoted(out.ignored);
     out.rule = place_of(text.mark(), out.rule);
     keep_or_decode(layer, names, serialized, out);
     return true;
@@ -290,29 +229,6 @@ class Router {
     return true;
   }
 
-  IgnoreList* ignore_list(const ChoicePtr& choice) {
-    auto [found, fresh] = ignore_lists_.emplace(choice.get(), IgnoreList());
-    IgnoreList& list = found->second;
-    if (fresh) {
-      const Node* entries = choice->field(list.field);
-      if (const Node* other = choice->field("unquantized_modules")) {  // gguf's word for it
-        list.field = "unquantized_modules";
-        entries = other;
-      }
-      if (entries) list.entries = entries->items();
-      list.matched.assign(list.entries.size(), false);
-      for (uint32_t i = 0; i < list.entries.size(); ++i) {
-        Status status = list.patterns.add_entry(list.entries[i].raw(), i);
-        if (status.ok()) continue;
-        problems_.add(std::move(status).error().at(list.entries[i].mark().text()));
-        list.matched[i] = true;  // one problem is enough
-      }
-      Status status = list.patterns.compile();
-      if (!status.ok()) problems_.add(std::move(status).error());
-    }
-    return list.entries.empty() ? nullptr : &list;
-  }
-
   /// True when the map or the flat method decides the layer.
   bool by_entry(const graph::Layer& layer, const LayerNames& names, const Entry& entry,
                 bool serialized, Routed& out) {
@@ -327,15 +243,15 @@ class Router {
                                        : "component " + quoted(entry.key) + " stays unquantized";
       return true;
     }
-    IgnoreList* list = ignore_list(entry.choice);
+    ignored_.compile(entry.choice, problems_);
     const bool named = entry.named && layer.fallback.named && (layer.scope < 0 || entry.scope);
     const bool wanted = layer.fallback.quantize || named || (serialized && is_product(layer));
     if (!wanted) {
-      if (list) mark_ignored(*list, names);
+      ignored_.mark(entry.choice, names);
       return false;
     }
     if (!serialized && declared_[layer.component]) {
-      if (list) mark_ignored(*list, names);
+      ignored_.mark(entry.choice, names);
       return by_plain_declared(layer, out);
     }
     out.rule = place;
@@ -345,15 +261,6 @@ class Router {
     use(layer, names, entry.choice, entry.mark, serialized, out);
     if (out.wish != Decision::keep) ++used_[entry.choice.get()];
     return true;
-  }
-
-  /// An entry of a list counts as matched by layers that something else keeps.
-  void mark_ignored(IgnoreList& list, const LayerNames& names) {
-    const NameHits hits = match_names(list.patterns, names);
-    for (uint32_t id : hits.own) list.matched[id] = true;
-    for (const auto& part : hits.parts) {
-      for (uint32_t id : part) list.matched[id] = true;
-    }
   }
 
   /// A layer that its component's declaration covers but the file holds plain: kept.
@@ -376,77 +283,19 @@ class Router {
 
   void by_default(const graph::Layer& layer, bool serialized, Routed& out) {
     if (serialized && (is_product(layer) || layer.kind == graph::LayerKind::gather)) {
-      if (orphan_.empty()) orphan_ = layer.path;
-      ++orphans_;
+      stored_forms_.add_orphan(layer);
     }
     out.rule = default_name(layer);
-    if (layer.role == "marker") {
-      out.reason = "marks the file's format";
-    } else if (layer.fallback.quantize) {
-      out.reason = "no method asked for";
-    } else {
-      out.reason = reason_of(layer.fallback.why);
-    }
-  }
-
-  void count(const graph::Layer& layer, const Declared& declared, const LayerNames& names,
-             bool serialized) {
-    Counts& counts = counts_[declared.where()];
-    counts.method = declared.method();
-    if (serialized) ++counts.serialized;
-    if (!is_product(layer)) return;
-    const bool covered = declared.covers(names);
-    if (covered && !serialized) {
-      if (counts.plain++ == 0) counts.first_plain = layer.path;
-    } else if (!covered && serialized) {
-      if (counts.undeclared++ == 0) counts.first_undeclared = layer.path;
-    }
+    out.reason = default_reason(layer);
   }
 
   /// What only the whole model tells.
   void finish() {
-    for (const auto& [where, counts] : counts_) {
-      if (counts.serialized == 0 && counts.plain == 0) {
-        notes_.push_back(where + ": declares no layer quantized");
-        continue;
-      }
-      if (counts.serialized == 0) {
-        problems_.add(Error{Code::invalid_checkpoint,
-                            "declaration without quantized tensors",
-                            where,
-                            "found " + counts.method +
-                                " declared and every layer stored plain, "
-                                "expected quantized weights or scales",
-                            "",
-                            {}});
-        continue;
-      }
-      if (counts.plain > 0) {
-        notes_.push_back(where + ": " + std::to_string(counts.plain) + " layers, the first " +
-                         quoted(counts.first_plain) +
-                         ", are declared quantized and stored plain: kept");
-      }
-      if (counts.undeclared > 0) {
-        notes_.push_back(where + ": " + std::to_string(counts.undeclared) + " layers, the first " +
-                         quoted(counts.first_undeclared) +
-                         ", are declared kept and stored quantized: read as stored");
-      }
-    }
-    if (orphans_ > 0) {
-      problems_.add(Error{Code::invalid_checkpoint,
-                          "quantized tensors without a declaration",
-                          checkpoint_.path,
-                          "found " + std::to_string(orphans_) + " layers, the first " +
-                              quoted(orphan_) +
-                              ", expected a quantization_config beside them, or "
-                              "a method for their component",
-                          "",
-                          {}});
-    }
+    stored_forms_.check(checkpoint_.path, notes_, problems_);
     const size_t before = problems_.size();
     rules_->check(quantization_.allow_unmatched, nearest_, problems_);
     if (problems_.size() == before) check_entries();  // rules in error may leave a method nothing
-    check_ignored();
+    if (!quantization_.allow_unmatched) ignored_.check(nearest_, problems_);
   }
 
   void check_entries() {
@@ -460,20 +309,6 @@ class Router {
         problems_.add("method quantizes nothing", entry->mark,
                       "found " + entry->choice->method + " for " + name +
                           ", expected a layer that it applies to and no rule decides");
-      }
-    }
-  }
-
-  void check_ignored() {
-    if (quantization_.allow_unmatched) return;
-    for (const auto& [choice, list] : ignore_lists_) {
-      for (size_t i = 0; i < list.entries.size(); ++i) {
-        if (list.matched[i]) continue;
-        const Node& entry = list.entries[i];
-        problems_.add(list.field + " entry matches no layer", entry.mark(),
-                      "found " + quoted(entry.raw()) + ", expected a layer that " + choice->method +
-                          " would quantize",
-                      nearest_.to(entry.raw()));
       }
     }
   }
@@ -514,13 +349,11 @@ class Router {
   NearestName nearest_;
   std::map<uint32_t, ChoicePtr> rule_choices_;
   std::map<std::pair<const config::MethodChoice*, const config::MethodChoice*>, ChoicePtr> merged_;
-  std::map<const config::MethodChoice*, IgnoreList> ignore_lists_;
+  IgnoreLists ignored_;
+  StoredForms stored_forms_;
   std::map<const config::MethodChoice*, std::shared_ptr<const plugin::MethodConfig>> filters_;
   std::map<const config::MethodChoice*, uint64_t> used_;
-  std::map<std::string, Counts> counts_;  // by declaration
-  std::set<std::tuple<const config::MethodChoice*, uint32_t, uint32_t>> reported_;
-  std::string orphan_;
-  uint64_t orphans_ = 0;
+  std::set<std::pair<const config::MethodChoice*, uint32_t>> reported_;  // disagreements
 };
 
 }  // namespace
