@@ -1,6 +1,7 @@
 // loadstone generate: pictures from a prompt.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <loadstone/runtime.hpp>
 
 #include "base/text.hpp"
@@ -9,6 +10,7 @@
 #include "formats/output_file.hpp"
 #include "interrupt.hpp"
 #include "loading.hpp"
+#include "plan/plan.hpp"
 #include "progress_line.hpp"
 #include "runtime/image_files.hpp"
 #include "session.hpp"
@@ -68,6 +70,19 @@ void print_memory(const runtime::Generated& made) {
       of(made.measured.decode, made.planned.decode)));
 }
 
+/// What skip_steps names beyond the drawing's steps; "" if nothing. Not an error: one configuration
+/// serves drawings of few and many steps.
+std::string steps_beyond(const plan::Plan& plan, uint64_t steps) {
+  if (!plan.attention) return "";
+  const std::vector<uint64_t>& skipped = plan.attention->skip_steps;
+  const auto first = std::lower_bound(skipped.begin(), skipped.end(), steps);
+  if (first == skipped.end()) return "";
+  return fmt::format(
+      "attention: skip_steps names {} steps, the first {}, that a drawing of {} steps "
+      "doesn't have",
+      skipped.end() - first, *first, steps);
+}
+
 }  // namespace
 
 Result<int> run(const GenerateOptions& options) {
@@ -76,6 +91,7 @@ Result<int> run(const GenerateOptions& options) {
   LS_TRY(Engine engine, open_engine(options.common));
   ProgressLine progress;
   LS_TRY(auto model, load_model(engine, progress));
+  const std::string beyond = steps_beyond(model->plan(), options.num_inference_steps);
   LS_TRY(runtime::Pipeline pipeline,
          runtime::Pipeline::open(std::move(model), {.threads = engine.config.load.threads}));
   LS_TRY(const runtime::Generated made,
@@ -87,7 +103,7 @@ Result<int> run(const GenerateOptions& options) {
                     "is not used",
                     options.true_cfg_scale));
   }
-  for (const std::string& note : {made.not_recorded, made.decoding}) {
+  for (const std::string& note : {made.not_recorded, made.decoding, beyond}) {
     if (!note.empty()) print_note(note);
   }
   if (made.attention_calls != 0) {
