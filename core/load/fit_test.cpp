@@ -1,28 +1,21 @@
-// Plans against what the stand-in for a GPU (core/device/testing) has free. Skipped elsewhere: no
-// test says how much of a real one is free.
+// Plans against what the stand-in for a GPU has free.
 #include "load/fit.hpp"
 
 #include <cstdlib>
 
 #include "device/cuda.hpp"
-#include "load/testing/kit.hpp"
+#include "load/testing/stand_in.hpp"
 
 namespace loadstone::load {
 namespace {
 
 constexpr uint64_t kMiB = 1u << 20;
 
-class Fit : public testing::Kit {
+class Fit : public testing::StandInKit {
  protected:
-  void SetUp() override {
-    auto found = device::properties(0);
-    if (!found.ok()) GTEST_SKIP() << found.error().text();
-    if (found->name != "stand-in") GTEST_SKIP() << "found " << found->name;
-    Kit::SetUp();
-  }
   void TearDown() override {
     unsetenv("STAND_IN_NBYTES");
-    Kit::TearDown();
+    StandInKit::TearDown();
   }
 
   static void set_memory(uint64_t nbytes) {
@@ -120,8 +113,6 @@ TEST_F(Fit, AComponentThatHoldsAnothersTensorsIsNoHint) {
 }
 
 TEST_F(Fit, ALoadThatExceedsTheMemoryReadsNothing) {
-  target_ = *plan::parse_target("cuda:0");
-  target_.sm = device::properties(0)->sm;
   linear("kept", 3000, 512, "");
   write();
   set_memory(2 * kMiB);

@@ -1,27 +1,17 @@
-// Layers that a GPU makes, over the stand-in for one (core/device/testing): what is staged, waited
-// for, merged, given back. Skipped where a real GPU answers, whose memory these tests can't read.
+// Layers that a GPU makes, over the stand-in for one: what is staged, waited for, merged, given
+// back.
 #include <atomic>
 #include <filesystem>
 
-#include "device/cuda.hpp"
 #include "device/pinned_mapping.hpp"
-#include "load/testing/kit.hpp"
+#include "load/testing/stand_in.hpp"
 #include "plan/flow.hpp"
 
 namespace loadstone::load {
 namespace {
 
-class OnGpu : public testing::Kit {
+class OnGpu : public testing::StandInKit {
  protected:
-  void SetUp() override {
-    auto found = device::properties(0);
-    if (!found.ok()) GTEST_SKIP() << found.error().text();
-    if (found->name != "stand-in") GTEST_SKIP() << "found " << found->name;
-    Kit::SetUp();
-    target_ = *plan::parse_target("cuda:0");
-    target_.sm = found->sm;
-  }
-
   static std::map<std::string, int64_t> on_gpu(std::map<std::string, int64_t> fields = {}) {
     fields["on_gpu"] = 1;
     return fields;
